@@ -1,0 +1,1 @@
+//! Diagnostics: code, place, cause, hint; rustc style or JSON.

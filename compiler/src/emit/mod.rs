@@ -1,0 +1,1 @@
+//! The runner crate: Rust by quote and prettyplease, the rest by tera.

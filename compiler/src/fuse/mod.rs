@@ -1,0 +1,1 @@
+//! Fusion: one file per flag, one registry, one reason enum.

@@ -1,0 +1,1 @@
+//! The IR: ops, tensors, shapes; verifier, text dump, reference interpreter.

@@ -1,0 +1,1 @@
+//! GGUF files and Hugging Face folders to YAML.

@@ -1,0 +1,1 @@
+//! Lifetimes, aliasing, the arena planner, the lower bound; an independent verifier.

@@ -1,0 +1,1 @@
+//! The layout report: one set of types, three renderings, diff.

@@ -1,0 +1,1 @@
+//! Step order, partitions, barriers.

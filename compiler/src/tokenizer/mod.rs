@@ -1,0 +1,1 @@
+//! tokenizer.json and GGUF vocabularies to the runtime's flat tables.

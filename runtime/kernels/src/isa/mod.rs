@@ -1,0 +1,84 @@
+//! Primitives, once per instruction set. The CPU is looked at once, at start ([`detect`]); from then on calls go
+//! through one table of functions.
+//!
+//! A primitive works on raw memory that its caller (a kernel in [`crate::ops`]) has bounds-checked. The scalar version
+//! always exists and is the meaning of the primitive.
+
+use crate::dtype::DType;
+use crate::ops::Gate;
+
+/// One tile of a matmul: `out[t][r] = dot(x[t], w[r])` for `tokens` rows of `x` and `rows` rows of `w`.
+///
+/// Every output is summed over K in ascending order by one accumulator (f32 types: element by element; quantised
+/// types: block by block, each block an exact integer sum), so a result does not depend on how the work was cut.
+pub struct Matmul {
+    /// Packed weights, from the start of a group of 16 rows.
+    pub w: *const u8,
+    /// Input features.
+    pub k: usize,
+    /// Output rows to compute; the last group may be cut.
+    pub rows: usize,
+    /// Activations: f32 rows for float weights, Q8 rows for quantised ones.
+    pub x: *const u8,
+    /// Bytes from one activation row to the next.
+    pub x_stride: usize,
+    /// Activation rows.
+    pub tokens: usize,
+    /// Outputs, f32.
+    pub out: *mut f32,
+    /// Floats from one output row to the next.
+    pub out_stride: usize,
+}
+
+/// Attention of `tokens` consecutive queries of one query head over the cache of its key/value head, causal:
+/// the query at position `p` sees positions `p.saturating_sub(window - 1)..=p`.
+/// Online softmax in tiles of positions aligned to absolute positions; scores are never stored beyond a tile, and one
+/// query's result does not depend on which other queries are in the call.
+pub struct Attend {
+    /// Queries, f32, this head's first element of the first token.
+    pub q: *const f32,
+    /// Floats from one token's query to the next.
+    pub q_stride: usize,
+    /// Outputs, f32, same geometry as `q`; may be the same memory as `q`.
+    pub out: *mut f32,
+    /// Floats from one token's output to the next.
+    pub out_stride: usize,
+    /// This kv head's keys, `[context/16][head_dim][16]`.
+    pub k: *const u8,
+    /// This kv head's values, `[context][head_dim]`.
+    pub v: *const u8,
+    /// Whether keys and values are f16 (else f32).
+    pub half: bool,
+    /// Elements of a head, at most 256.
+    pub head_dim: usize,
+    /// Queries.
+    pub tokens: usize,
+    /// Position of the first query.
+    pub pos: usize,
+    /// Score = scale * dot(q, k).
+    pub scale: f32,
+    /// If positive: score = cap * tanh(score / cap).
+    pub softcap: f32,
+    /// Positions a query sees, itself included; `usize::MAX` for all.
+    pub window: usize,
+}
+
+/// The primitives of one instruction set.
+pub struct Isa {
+    /// `scalar`, `avx2`, `avx512`: as accepted by `CKC_ISA`.
+    pub name: &'static str,
+    /// By [`DType`].
+    pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
+    /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
+    pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`; `out` may be `x`.
+    pub rmsnorm_row: unsafe fn(x: *const f32, weight: *const f32, n: usize, eps: f32, out: *mut f32),
+    /// `out = a + b`; `out` may be `a` or `b`.
+    pub add_row: unsafe fn(a: *const f32, b: *const f32, n: usize, out: *mut f32),
+    /// `out = gate_fn(gate) * up`; `out` may be `gate` or `up`.
+    pub glu_row: unsafe fn(kind: Gate, gate: *const f32, up: *const f32, n: usize, out: *mut f32),
+    /// See [`Attend`].
+    pub attend: unsafe fn(&Attend),
+    /// `n` floats to IEEE halves, round to nearest even.
+    pub to_f16: unsafe fn(x: *const f32, n: usize, out: *mut u16),
+}

@@ -1,0 +1,1 @@
+//! The scalar functions `core` does not have.

@@ -1,0 +1,1 @@
+//! One reservation, one base pointer.

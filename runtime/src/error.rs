@@ -1,0 +1,1 @@
+//! What can go wrong, said so that a user can act on it.

@@ -1,0 +1,1 @@
+//! Persistent workers, one wake per entry, a barrier.

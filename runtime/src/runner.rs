@@ -1,0 +1,1 @@
+//! A compiled program with its memory and workers.

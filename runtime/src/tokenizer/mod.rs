@@ -1,0 +1,1 @@
+//! Text to ids and back through tables made at compile time.

@@ -1,0 +1,1 @@
+//! The packed weights file: format, reader. Untrusted input.
