@@ -2,16 +2,16 @@
 //!
 //! Modules in the order data flows.
 
-pub mod diag;
-pub mod model;
-pub mod source;
-pub mod import;
-pub mod tokenizer;
-pub mod graph;
-pub mod fuse;
-pub mod schedule;
-pub mod plan;
-pub mod pack;
-pub mod emit;
-pub mod report;
 pub mod cli;
+pub mod diag;
+pub mod emit;
+pub mod fuse;
+pub mod graph;
+pub mod import;
+pub mod model;
+pub mod pack;
+pub mod plan;
+pub mod report;
+pub mod schedule;
+pub mod source;
+pub mod tokenizer;

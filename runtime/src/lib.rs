@@ -1,14 +1,14 @@
 //! What a runner stands on: it owns memory, threads, barriers and reports; kernels do the math.
 
+pub mod arena;
+pub mod cli;
 pub mod error;
 pub mod hash;
-pub mod arena;
-pub mod weights;
 pub mod pool;
-pub mod tokenizer;
-pub mod sample;
-pub mod runner;
 pub mod report;
-pub mod cli;
+pub mod runner;
+pub mod sample;
+pub mod tokenizer;
+pub mod weights;
 
 pub use ck_kernels as kernels;
