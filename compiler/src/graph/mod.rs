@@ -1,1 +1,10 @@
-//! The IR: ops, tensors, shapes; verifier, text dump, reference interpreter.
+//! The IR: ops over named tensors, with the verifier, the text dump and the reference interpreter.
+//!
+//! One [`Graph`] describes a model for any number of tokens. Passes rewrite it; [`verify`] runs after each of them.
+
+pub mod dump;
+pub mod interpret;
+mod types;
+pub mod verify;
+
+pub use types::*;

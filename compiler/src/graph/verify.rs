@@ -1,0 +1,1 @@
+//! The graph verifier: runs after every pass.
