@@ -1,8 +1,17 @@
-//! Primitives, once per instruction set. The CPU is looked at once, at start ([`detect`]); from then on calls go
+//! Primitives, once per instruction set. The CPU is looked at once, at start ([`best`]); from then on calls go
 //! through one table of functions.
 //!
 //! A primitive works on raw memory that its caller (a kernel in [`crate::ops`]) has bounds-checked. The scalar version
 //! always exists and is the meaning of the primitive.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+mod detect;
+pub mod scalar;
+
+pub use detect::{Features, IsaError, best, by_name, supported};
 
 use crate::dtype::DType;
 use crate::ops::Gate;
