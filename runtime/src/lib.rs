@@ -1,10 +1,18 @@
 //! What a runner stands on: it owns memory, threads, barriers and reports; kernels do the math.
+//!
+//! - [`layout`]: what an emitted program says about itself; [`program`]: what it is made of,
+//! - [`weights`], [`arena`], [`pool`]: its file, its memory, its threads,
+//! - [`runner`]: the three put together,
+//! - [`tokenizer`], [`sample`]: text in, text out,
+//! - [`report`], [`cli`]: what the machine did, and the command line.
 
 pub mod arena;
 pub mod cli;
 pub mod error;
 pub mod hash;
+pub mod layout;
 pub mod pool;
+pub mod program;
 pub mod report;
 pub mod runner;
 pub mod sample;
@@ -12,3 +20,6 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use ck_kernels as kernels;
+pub use error::Error;
+pub use layout::{Layout, Segment, StepInfo};
+pub use program::{Program, Worker};

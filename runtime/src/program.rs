@@ -1,0 +1,81 @@
+//! The seam between emitted code and the runtime: [`Program`] is what the compiler writes, [`Worker`] what it writes to.
+
+use ck_kernels::ops::{Ctx, Kernel};
+
+use crate::layout::Layout;
+use crate::pool::Seat;
+
+/// An emitted program: three straight lines of kernel calls over one arena.
+///
+/// Every worker runs the whole line, each on its own part of every step. [`Worker::barrier`] must stand wherever a step
+/// reads or overwrites what another worker touched since the last one; the compiler decides that and its verifier
+/// proves it.
+pub trait Program: 'static {
+    /// The memory and the steps.
+    const LAYOUT: Layout;
+
+    /// The body for `T` tokens, `1..=batch`: ids to final hidden rows, keys and values into the cache.
+    fn prefill(w: &Worker<'_>);
+
+    /// The body for one token.
+    fn decode(w: &Worker<'_>);
+
+    /// The logits of one row of the body's result (`ctx.row`): final norm and output projection into
+    /// [`Layout::logits`]. May be called for several rows after one body.
+    fn head(w: &Worker<'_>);
+}
+
+/// One worker of a call: what emitted code sees of the runtime.
+pub struct Worker<'a> {
+    ctx: Ctx<'a>,
+    seat: &'a Seat<'a>,
+}
+
+impl<'a> Worker<'a> {
+    /// # Safety
+    /// `ctx.base..+ctx.len` is the arena that the program's layout describes, valid for the whole call and used by
+    /// nothing but the workers of this call; `ctx.isa` is supported by this CPU; `ctx.ith` and `ctx.nth` are `seat`'s.
+    pub(crate) unsafe fn new(ctx: Ctx<'a>, seat: &'a Seat<'a>) -> Self {
+        Self { ctx, seat }
+    }
+
+    /// Runs this worker's part of a step.
+    ///
+    /// This function is the trust boundary between emitted code, which forbids `unsafe`, and kernels, which work on raw
+    /// memory. What is checked here and now: every operand lies inside the arena ([`Ctx::at`]). What is trusted: that
+    /// two workers never touch the same bytes between two barriers unless both read. The compiler's plan verifier
+    /// establishes that on every compile; a program written by hand must establish it by itself.
+    ///
+    /// # Panics
+    /// If an operand leaves the arena.
+    pub fn run(&self, kernel: impl Kernel) {
+        // SAFETY: by the contract of `new`, the arena is valid and ours and the CPU supports `isa`. Freedom from
+        // races is the plan's promise, see above.
+        unsafe { kernel.run(&self.ctx) }
+    }
+
+    /// Waits until every worker of the call has come this far. What they wrote before is visible after.
+    pub fn barrier(&self) {
+        self.seat.barrier();
+    }
+
+    /// This worker, `0..nth`; 0 is the calling thread.
+    pub fn ith(&self) -> usize {
+        self.ctx.ith
+    }
+
+    /// Workers in the call.
+    pub fn nth(&self) -> usize {
+        self.ctx.nth
+    }
+
+    /// Tokens of the call.
+    pub fn tokens(&self) -> usize {
+        self.ctx.tokens
+    }
+
+    /// Position of the call's first token.
+    pub fn pos(&self) -> usize {
+        self.ctx.pos
+    }
+}
