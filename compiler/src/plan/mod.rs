@@ -1,1 +1,29 @@
-//! Lifetimes, aliasing, the arena planner, the lower bound; an independent verifier.
+//! Static memory planning: lifetimes in, byte offsets out, with a lower bound to judge them by.
+//!
+//! This module knows buffers, time and bytes. It does not know models, tensors, steps or kernels: a caller turns
+//! whatever it has into a [`Problem`], calls [`solve`], and hands the [`Solution`] to [`verify()`], which shares no code
+//! with the planner.
+//!
+//! ```text
+//! Problem ── alias ──> rigid items ── bound ──> lower bound
+//!                           └──────── greedy ─> portfolio of layouts, best one kept, stop at the bound
+//! ```
+//!
+//! Everything is a function of the problem alone: no clock, no hash order, no thread count. Work is counted in
+//! rectangles looked at, never in time.
+
+mod alias;
+mod bound;
+pub mod budget;
+mod greedy;
+mod item;
+mod problem;
+mod solve;
+pub mod verify;
+
+pub use problem::{Alias, Buffer, Candidate, PlanError, Problem, Solution, Status};
+pub use solve::solve;
+pub use verify::{Violation, verify};
+
+#[cfg(test)]
+mod tests;

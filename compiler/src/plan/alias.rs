@@ -1,0 +1,286 @@
+//! Aliasing: which buffers move together.
+//!
+//! Views are given. In-place merges are chosen. Merging two buffers never raises the lower bound (bytes that are live
+//! twice count once), but it ties their offsets together, and two merges can exclude each other.
+
+use super::bound::lower_bound;
+use super::item::{Item, Rect, coalesce, round_down, round_up};
+use super::problem::{Alias, PlanError, Problem};
+
+/// One way to resolve a problem's aliases.
+#[derive(Clone, Debug)]
+pub(super) struct Aliasing {
+    /// What is to be placed.
+    pub items: Vec<Item>,
+    /// In-place pairs `(dst, src)` that start at the same byte, sorted.
+    pub merged: Vec<(usize, usize)>,
+}
+
+/// Groups of buffers with fixed distances, built up by merging.
+#[derive(Clone)]
+struct Groups<'p> {
+    problem: &'p Problem,
+    /// Group of each buffer.
+    of: Vec<usize>,
+    /// Distance of each buffer from its group's anchor; may be negative.
+    delta: Vec<i64>,
+    /// Buffers of each group; empty once merged away.
+    members: Vec<Vec<usize>>,
+    /// Declared in-place pairs, sorted.
+    declared: &'p [(usize, usize)],
+}
+
+/// How many orders of the in-place merges are tried, in buffers looked at.
+const TRIAL_WORK: usize = 4_000_000;
+
+/// The aliasings worth planning, the one with the most sharing first; the last takes no in-place merge.
+pub(super) fn choices(problem: &Problem) -> Result<Vec<Aliasing>, PlanError> {
+    let mut declared: Vec<(usize, usize)> = problem
+        .aliases
+        .iter()
+        .filter_map(|a| match *a {
+            Alias::InPlace { dst, src } if dst != src => Some((dst, src)),
+            _ => None,
+        })
+        .collect();
+    declared.sort_unstable();
+    declared.dedup();
+    let views = Groups::views(problem, &declared)?;
+    let plain = views.aliasing(Vec::new());
+    if declared.is_empty() {
+        return Ok(vec![plain]);
+    }
+    let merged = best_merges(&views, &declared);
+    Ok(if merged.merged.is_empty() {
+        vec![plain]
+    } else {
+        vec![merged, plain]
+    })
+}
+
+/// Takes merges greedily, largest first, then gives each refused merge one chance to go first, keeping what lowers the
+/// bound.
+fn best_merges(views: &Groups<'_>, declared: &[(usize, usize)]) -> Aliasing {
+    let buffers = &views.problem.buffers;
+    let mut order = declared.to_vec();
+    order.sort_by_cached_key(|&(dst, src)| {
+        let (d, s) = (&buffers[dst], &buffers[src]);
+        let birth = |live: &[std::ops::Range<u32>]| live.iter().map(|r| r.start).min();
+        (
+            std::cmp::Reverse(d.size.min(s.size)),
+            birth(&d.live),
+            birth(&s.live),
+            d.size,
+            s.size,
+            dst,
+            src,
+        )
+    });
+    let mut best = views.merge_in_order(&order);
+    let mut bound = lower_bound(&best.items).bytes;
+    let trials = TRIAL_WORK / (buffers.len() + 1);
+    let refused: Vec<_> = order
+        .iter()
+        .copied()
+        .filter(|pair| best.merged.binary_search(pair).is_err())
+        .collect();
+    for pair in refused.into_iter().take(trials) {
+        let mut first: Vec<_> = std::iter::once(pair)
+            .chain(order.iter().copied().filter(|&p| p != pair))
+            .collect();
+        let trial = views.merge_in_order(&first);
+        let trial_bound = lower_bound(&trial.items).bytes;
+        if trial_bound < bound {
+            (best, bound) = (trial, trial_bound);
+            std::mem::swap(&mut order, &mut first);
+        }
+    }
+    best
+}
+
+impl<'p> Groups<'p> {
+    /// The groups that views force.
+    fn views(problem: &'p Problem, declared: &'p [(usize, usize)]) -> Result<Self, PlanError> {
+        let n = problem.buffers.len();
+        let mut groups = Self {
+            problem,
+            of: (0..n).collect(),
+            delta: vec![0; n],
+            members: (0..n).map(|i| vec![i]).collect(),
+            declared,
+        };
+        for alias in &problem.aliases {
+            if let Alias::View { part, whole, delta } = *alias {
+                let misplaced = || PlanError::ViewMisplaced {
+                    part: problem.buffers[part].id.clone(),
+                    whole: problem.buffers[whole].id.clone(),
+                };
+                // Below LIMIT by `Problem::check`, so the cast is exact.
+                let shift = groups.delta[whole] + delta as i64 - groups.delta[part];
+                if !groups.join(groups.of[part], groups.of[whole], shift) {
+                    return Err(misplaced());
+                }
+            }
+        }
+        for members in groups.members.iter().filter(|m| !m.is_empty()) {
+            if let Err(buffer) = groups.consistent(members, |i| groups.delta[i]) {
+                let b = &problem.buffers[buffer];
+                return Err(match b.pinned {
+                    Some(offset) => PlanError::BadPin {
+                        id: b.id.clone(),
+                        offset,
+                    },
+                    None => PlanError::ViewMisplaced {
+                        part: b.id.clone(),
+                        whole: problem.buffers[members[0]].id.clone(),
+                    },
+                });
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Moves group `from` into group `to`, shifting it by `shift`. False when they are one group at another distance.
+    fn join(&mut self, from: usize, to: usize, shift: i64) -> bool {
+        if from == to {
+            return shift == 0;
+        }
+        // The smaller group moves, so that a long chain costs n log n.
+        let (from, to, shift) = if self.members[from].len() > self.members[to].len() {
+            (to, from, -shift)
+        } else {
+            (from, to, shift)
+        };
+        for i in std::mem::take(&mut self.members[from]) {
+            self.of[i] = to;
+            self.delta[i] += shift;
+            self.members[to].push(i);
+        }
+        true
+    }
+
+    /// Whether alignments and pins of `members` can hold together; else a buffer for which they cannot.
+    fn consistent(&self, members: &[usize], delta: impl Fn(usize) -> i64) -> Result<(), usize> {
+        let base = members.iter().map(|&i| delta(i)).min().unwrap_or(0);
+        let align = members
+            .iter()
+            .map(|&i| self.problem.buffers[i].align)
+            .max()
+            .unwrap_or(1);
+        let mut pin: Option<i64> = None;
+        for &i in members {
+            let b = &self.problem.buffers[i];
+            let distance = delta(i) - base;
+            if distance % b.align as i64 != 0 {
+                return Err(i);
+            }
+            if let Some(offset) = b.pinned {
+                let at = offset as i64 - distance;
+                if at < 0 || at % align as i64 != 0 || pin.is_some_and(|p| p != at) {
+                    return Err(i);
+                }
+                pin = Some(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies every merge of `order` that is legal at its turn.
+    fn merge_in_order(&self, order: &[(usize, usize)]) -> Aliasing {
+        let mut groups = self.clone();
+        for &(dst, src) in order {
+            let (from, to) = (groups.of[dst], groups.of[src]);
+            let shift = groups.delta[src] - groups.delta[dst];
+            if from != to && groups.mergeable(from, to, shift) {
+                groups.join(from, to, shift);
+            }
+        }
+        // Every declared pair that ended up at one byte counts, whichever merge brought it there.
+        let merged = self
+            .declared
+            .iter()
+            .copied()
+            .filter(|&(d, s)| groups.of[d] == groups.of[s] && groups.delta[d] == groups.delta[s])
+            .filter(|&(d, s)| self.of[d] != self.of[s])
+            .collect();
+        groups.aliasing(merged)
+    }
+
+    /// Whether the two groups may be tied together at this distance: pins and alignments agree, and members that are
+    /// live together and share bytes are a declared in-place pair at one offset.
+    fn mergeable(&self, from: usize, to: usize, shift: i64) -> bool {
+        let both: Vec<usize> = self.members[from].iter().chain(&self.members[to]).copied().collect();
+        let delta = |i: usize| {
+            if self.of[i] == from {
+                self.delta[i] + shift
+            } else {
+                self.delta[i]
+            }
+        };
+        let buffers = &self.problem.buffers;
+        if self.consistent(&both, delta).is_err() {
+            return false;
+        }
+        let clash = |a: usize, b: usize| {
+            let ((da, ba), (db, bb)) = ((delta(a), &buffers[a]), (delta(b), &buffers[b]));
+            da < db + bb.size as i64
+                && db < da + ba.size as i64
+                && ba
+                    .live
+                    .iter()
+                    .any(|x| bb.live.iter().any(|y| x.start.max(y.start) < x.end.min(y.end)))
+        };
+        let allowed = |a: usize, b: usize| {
+            delta(a) == delta(b)
+                && (self.declared.binary_search(&(a, b)).is_ok() || self.declared.binary_search(&(b, a)).is_ok())
+        };
+        self.members[from]
+            .iter()
+            .all(|&a| self.members[to].iter().all(|&b| !clash(a, b) || allowed(a, b)))
+    }
+
+    /// The items these groups make, in the order of their first buffer.
+    fn aliasing(&self, merged: Vec<(usize, usize)>) -> Aliasing {
+        let buffers = &self.problem.buffers;
+        let align_of = |members: &[usize]| members.iter().map(|&i| buffers[i].align).max().unwrap_or(1);
+        // Every base is a multiple of the unit, so growing rectangles outwards to it loses nothing.
+        let live = self.members.iter().filter(|m| m.iter().any(|&i| buffers[i].occupies()));
+        let unit = live.map(|m| align_of(m)).min().unwrap_or(1);
+        let mut items: Vec<Item> = self
+            .members
+            .iter()
+            .filter(|m| !m.is_empty())
+            .map(|members| {
+                let base = members.iter().map(|&i| self.delta[i]).min().unwrap_or(0);
+                // Not negative: `base` is the smallest.
+                let distance = |i: usize| (self.delta[i] - base) as u64;
+                let mut list: Vec<_> = members.iter().map(|&i| (i, distance(i))).collect();
+                list.sort_unstable();
+                let rects = list
+                    .iter()
+                    .flat_map(|&(i, d)| rects_of(&buffers[i].live, d, buffers[i].size, unit));
+                Item {
+                    align: align_of(members),
+                    pinned: members.iter().find_map(|&i| buffers[i].pinned.map(|p| p - distance(i))),
+                    rects: coalesce(rects.collect()),
+                    members: list,
+                }
+            })
+            .collect();
+        items.sort_unstable_by_key(|item| item.members[0].0);
+        Aliasing { items, merged }
+    }
+}
+
+/// The rectangles of one buffer at `distance` from its item's base, grown outwards to the unit.
+fn rects_of(live: &[std::ops::Range<u32>], distance: u64, size: u64, unit: u64) -> impl Iterator<Item = Rect> + '_ {
+    let (start, end) = (round_down(distance, unit), round_up(distance + size, unit));
+    live.iter()
+        .filter(move |r| size > 0 && !r.is_empty())
+        .map(move |r| Rect {
+            start,
+            end,
+            lo: r.start,
+            hi: r.end,
+        })
+}

@@ -1,0 +1,125 @@
+//! The planner: aliasings, their bounds, the portfolio, the best of all.
+
+use super::alias::{self, Aliasing};
+use super::bound::{Bound, lower_bound};
+use super::greedy::Portfolio;
+use super::item::round_up;
+use super::problem::{Candidate, PlanError, Problem, Solution, Status};
+
+/// Places every buffer.
+///
+/// Tries the aliasing with the most in-place merges first and the one without any last, each with every greedy order,
+/// and stops at the lower bound. The result depends on the problem alone, and not on names or on the order of buffers
+/// where they differ in nothing else.
+///
+/// # Errors
+/// [`PlanError`] when the problem contradicts itself. A valid problem always has a layout: nothing limits its size.
+pub fn solve(problem: &Problem) -> Result<Solution, PlanError> {
+    problem.check()?;
+    let aliasings = alias::choices(problem)?;
+    let mut search = Search::default();
+    for aliasing in &aliasings {
+        search.try_aliasing(problem, aliasing)?;
+    }
+    let naive = aliasings.last().map_or(0, |plain| naive(problem, plain));
+    Ok(search.finish(problem, naive))
+}
+
+/// A layout that was found, with what it rests on.
+struct Found<'a> {
+    aliasing: &'a Aliasing,
+    bases: Vec<u64>,
+    peak: u64,
+    peak_at: u32,
+    candidate: usize,
+}
+
+#[derive(Default)]
+struct Search<'a> {
+    candidates: Vec<Candidate>,
+    best: Option<Found<'a>>,
+    bound: Option<u64>,
+}
+
+impl<'a> Search<'a> {
+    fn try_aliasing(&mut self, problem: &Problem, aliasing: &'a Aliasing) -> Result<(), PlanError> {
+        let Bound { bytes, at } = lower_bound(&aliasing.items);
+        // No layout of this aliasing can beat what was found.
+        if self.best.as_ref().is_some_and(|best| best.peak <= bytes) {
+            return Ok(());
+        }
+        let bound = self.bound.map_or(bytes, |b| b.min(bytes));
+        self.bound = Some(bound);
+        let id = |item: usize| problem.buffers[aliasing.items[item].members[0].0].id.clone();
+        let portfolio =
+            Portfolio::new(&aliasing.items).map_err(|(a, b)| PlanError::PinsOverlap { a: id(a), b: id(b) })?;
+        let prefix = if aliasing.merged.is_empty() { "" } else { "in-place/" };
+        for layout in portfolio {
+            let candidate = self.candidates.len();
+            self.candidates.push(Candidate {
+                name: format!("{prefix}{}", layout.name),
+                peak: layout.peak,
+            });
+            if self.best.as_ref().is_none_or(|best| layout.peak < best.peak) {
+                let (peak, bases) = (layout.peak, layout.bases);
+                self.best = Some(Found {
+                    aliasing,
+                    bases,
+                    peak,
+                    peak_at: at,
+                    candidate,
+                });
+                if peak <= bound {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, problem: &Problem, naive: u64) -> Solution {
+        let mut offsets = vec![0; problem.buffers.len()];
+        let lower_bound = self.bound.unwrap_or(0);
+        let (mut peak, mut peak_at, mut chosen, mut merged) = (0, 0, 0, Vec::new());
+        if let Some(best) = self.best {
+            for (item, base) in best.aliasing.items.iter().zip(&best.bases) {
+                for &(buffer, distance) in &item.members {
+                    offsets[buffer] = base + distance;
+                }
+            }
+            (peak, peak_at, chosen) = (best.peak, best.peak_at, best.candidate);
+            merged.clone_from(&best.aliasing.merged);
+        }
+        let status = match peak - lower_bound {
+            0 => Status::Optimal,
+            gap => Status::Feasible { gap },
+        };
+        Solution {
+            offsets,
+            peak,
+            lower_bound,
+            status,
+            candidates: self.candidates,
+            chosen,
+            merged,
+            naive,
+            peak_at,
+        }
+    }
+}
+
+/// Bytes when nothing is reused: the items of the aliasing without in-place merges, one after another.
+fn naive(problem: &Problem, plain: &Aliasing) -> u64 {
+    let extent = |members: &[(usize, u64)]| {
+        members
+            .iter()
+            .map(|&(i, d)| d + problem.buffers[i].size)
+            .max()
+            .unwrap_or(0)
+    };
+    plain
+        .items
+        .iter()
+        .map(|item| round_up(extent(&item.members), item.align))
+        .sum()
+}

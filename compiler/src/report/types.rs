@@ -1,0 +1,446 @@
+//! What a layout report says. Field order is the key order of `layout.json`.
+//!
+//! Rules that make a report worth diffing: numbers are integers; every list is sorted (see [`Report::normalise`]); names
+//! and ids are derived from the model's own paths and never contain a step number; nothing depends on time, host or path.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan;
+
+/// The value of [`Header::schema`] that this version writes and reads.
+pub const SCHEMA: &str = "ckc-layout/1";
+
+/// A whole layout report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// What was compiled, by what, how.
+    pub header: Header,
+    /// Sums, and the cause of the peak.
+    pub totals: Totals,
+    /// Every fusion site, applied or refused. Sorted by entry, site, flag.
+    pub fusions: Vec<Fusion>,
+    /// Every kernel call. Sorted by entry (in the order of [`Header::entries`]), index.
+    pub steps: Vec<Step>,
+    /// Every slot outside the weights region. Sorted by region, entry, id.
+    pub tensors: Vec<Tensor>,
+    /// Every packed weight. Sorted by offset, name.
+    pub weights: Vec<WeightRow>,
+    /// Copies between ranks. Sorted by entry, step, tensor, destination rank.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+}
+
+/// What was compiled, by what, how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Version of the compiler.
+    pub ckc_version: String,
+    /// The model's name.
+    pub model: String,
+    /// SHA-256 of the canonical YAML, lower-case hex.
+    pub yaml_sha256: String,
+    /// What the program was made for, e.g. `any` or `x86_64`.
+    pub target: String,
+    /// What changes the layout besides the YAML.
+    pub options: Options,
+    /// The entries, in the order they are emitted.
+    pub entries: Vec<Entry>,
+}
+
+/// What changes the layout besides the YAML.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `infer` or `train`.
+    pub mode: String,
+    /// Upper bound of the sequence length, tokens.
+    pub context: u64,
+    /// Upper bound of the tokens in one call of `prefill`.
+    pub batch: u64,
+    /// Fusion flags that are allowed, in the order of their bits.
+    pub fuse: Vec<String>,
+    /// `packed` or `stride`.
+    pub layout: String,
+    /// Element type of the key/value cache.
+    pub kv_dtype: String,
+    /// Element type asked for at pack time, or `stored`.
+    pub weights_dtype: String,
+    /// Largest number of workers that the layout has room for.
+    pub max_threads: u64,
+}
+
+/// One program over the shared state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// `prefill`, `decode`, `train_step`.
+    pub name: String,
+    /// Kernel calls.
+    pub steps: u64,
+    /// Barriers.
+    pub barriers: u64,
+    /// The most bytes its steps need live at once in the regions that it shares with other entries.
+    pub peak_bytes: u64,
+    /// Floating-point operations at the upper bounds of all symbols.
+    pub flops: u64,
+    /// Bytes read at the upper bounds of all symbols.
+    pub bytes_read: u64,
+    /// Bytes written at the upper bounds of all symbols.
+    pub bytes_written: u64,
+}
+
+/// Sums over everything, and the cause of the peak.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Bytes of the whole reservation, weights included.
+    pub arena_bytes: u64,
+    /// Sum of the regions' lower bounds and of what alignment between regions costs.
+    pub lower_bound_bytes: u64,
+    /// Whether the two are known to meet.
+    pub status: Status,
+    /// Bytes if nothing were reused.
+    pub naive_bytes: u64,
+    /// Bytes that one more token of context costs.
+    pub kv_bytes_per_token: u64,
+    /// Packed bytes by element type.
+    pub weights_bytes: BTreeMap<String, u64>,
+    /// The parts of the arena. Sorted by offset, name.
+    pub regions: Vec<Region>,
+    /// Where the planned regions are fullest; absent when no step needs a byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Peak>,
+}
+
+/// Whether a peak is known to be the least possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Status {
+    /// Peak and lower bound are equal.
+    #[default]
+    Optimal,
+    /// A valid layout, at most this much above the least.
+    Feasible {
+        /// Bytes between peak and lower bound.
+        gap: u64,
+    },
+}
+
+/// A named part of the arena.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// `weights`, `kv`, `activations`, `scratch`, `gradients`, `optimizer`, `io`.
+    pub name: String,
+    /// First byte, from the arena's base.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The most bytes live in it at once.
+    pub lower_bound: u64,
+    /// Bytes if nothing in it were reused.
+    pub naive: u64,
+    /// How `bytes` relates to `lower_bound`.
+    pub status: Status,
+    /// How it was laid out; absent for regions that are written down in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// How a planned region came about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The layout that was kept.
+    pub chosen: String,
+    /// Every layout that was tried and the bytes it needs.
+    pub candidates: BTreeMap<String, u64>,
+}
+
+/// Where the planned regions are fullest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peak {
+    /// The entry.
+    pub entry: String,
+    /// The step's id.
+    pub step: String,
+    /// Bytes live there.
+    pub bytes: u64,
+    /// The largest tensors that are live there. Sorted by bytes (largest first), id.
+    pub live: Vec<Live>,
+}
+
+/// One tensor that is live at the peak.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    /// The tensor's id.
+    pub id: String,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// One place where a fusion flag could act.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fusion {
+    /// The flag's name, e.g. `NORM_QKV`.
+    pub flag: String,
+    /// The entry.
+    pub entry: String,
+    /// Where: the model path of the site, e.g. `layers.0.attn`.
+    pub site: String,
+    /// What became of it.
+    pub outcome: FuseOutcome,
+    /// Why it was refused; empty when applied.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Bytes of intermediates that are no longer written.
+    pub bytes_saved: u64,
+    /// Barriers that are no longer needed.
+    pub barriers_saved: u64,
+}
+
+/// Whether a fusion was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FuseOutcome {
+    /// The site is one kernel.
+    Applied,
+    /// The site stays as it was.
+    #[default]
+    Refused,
+}
+
+/// One kernel call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// A stable name from the model's path, unique within the entry. No step number in it.
+    pub id: String,
+    /// Position in the entry, from 0.
+    pub index: u64,
+    /// The entry.
+    pub entry: String,
+    /// The kernel's name.
+    pub kernel: String,
+    /// Ids of the operators that it does the work of; one for an unfused step.
+    pub fused_from: Vec<String>,
+    /// Ids of the tensors and weights it reads, in the order of the kernel's arguments.
+    pub inputs: Vec<String>,
+    /// Ids of the tensors it writes, in the order of the kernel's arguments.
+    pub outputs: Vec<String>,
+    /// The input whose bytes an output takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_of: Option<String>,
+    /// Floating-point operations at the upper bounds of all symbols.
+    pub flops: u64,
+    /// Bytes read at the upper bounds of all symbols.
+    pub bytes_read: u64,
+    /// Bytes written at the upper bounds of all symbols.
+    pub bytes_written: u64,
+    /// How the work is divided.
+    pub partition: Partition,
+    /// The barrier before it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barrier: Option<Barrier>,
+    /// Scratch bytes, all workers together.
+    pub workspace_bytes: u64,
+    /// Bytes live in the planned regions while it runs.
+    pub live_bytes: u64,
+}
+
+/// How a step's work is divided between workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Partition {
+    /// Each worker takes a range of the axis.
+    Axis {
+        /// `rows`, `columns`, `heads`, `elements`.
+        axis: String,
+        /// Length of the axis at the upper bounds of all symbols.
+        length: u64,
+        /// Ranges begin at multiples of this.
+        granule: u64,
+    },
+    /// One worker does it all.
+    Serial {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self::Serial { reason: String::new() }
+    }
+}
+
+/// Why workers wait for each other before a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Barrier {
+    /// In words: what is read or overwritten, and who wrote or read it.
+    pub reason: String,
+}
+
+/// One slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tensor {
+    /// A stable name from the model's path. Unique together with `entry`.
+    pub id: String,
+    /// The entry it belongs to; empty for state that all entries share.
+    pub entry: String,
+    /// The region it lives in.
+    pub region: String,
+    /// Element type.
+    pub dtype: String,
+    /// Extents at the upper bounds of all symbols.
+    pub shape: Vec<u64>,
+    /// Order of the elements, e.g. `row-major`.
+    pub layout: String,
+    /// First byte, from the arena's base.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Bytes; the offset is a multiple of it.
+    pub align: u64,
+    /// Index of the step that writes it first.
+    pub first: u64,
+    /// Index of the last step that reads or writes it.
+    pub last: u64,
+    /// The tensor it is a view of, or whose bytes it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<String>,
+}
+
+/// One weight in the packed file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightRow {
+    /// Name in the model.
+    pub name: String,
+    /// Name in the weights file it comes from; several, joined with `+`, for a weight packed from several.
+    pub source: String,
+    /// Element type there.
+    pub dtype_source: String,
+    /// Element type in the packed file.
+    pub dtype: String,
+    /// Order of the elements in the packed file, e.g. `row-major`.
+    pub packed_layout: String,
+    /// Extents.
+    pub shape: Vec<u64>,
+    /// First byte, from the start of the weights region.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of the packed bytes, lower-case hex; empty when planned without weights.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// A copy from one rank to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The entry.
+    pub entry: String,
+    /// The step before which it happens.
+    pub step: String,
+    /// The tensor.
+    pub tensor: String,
+    /// Sending rank.
+    pub source_rank: u64,
+    /// Offset in the sender's arena.
+    pub source_offset: u64,
+    /// Receiving rank.
+    pub destination_rank: u64,
+    /// Offset in the receiver's arena.
+    pub destination_offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl From<plan::Status> for Status {
+    fn from(status: plan::Status) -> Self {
+        match status {
+            plan::Status::Optimal => Self::Optimal,
+            plan::Status::Feasible { gap } => Self::Feasible { gap },
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Optimal => f.write_str("optimal"),
+            Self::Feasible { gap } => write!(f, "feasible (gap {gap})"),
+        }
+    }
+}
+
+impl std::fmt::Display for FuseOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Axis { axis, length, granule } => write!(f, "{axis} {length}/{granule}"),
+            Self::Serial { reason } => write!(f, "serial ({reason})"),
+        }
+    }
+}
+
+impl From<&plan::Solution> for Plan {
+    fn from(solution: &plan::Solution) -> Self {
+        let chosen = solution
+            .candidates
+            .get(solution.chosen)
+            .map_or_else(String::new, |c| c.name.clone());
+        Self {
+            chosen,
+            candidates: solution.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
+        }
+    }
+}
+
+impl Report {
+    /// Sorts every list as the field docs say. Renderings call it, so that a caller cannot forget.
+    pub fn normalise(&mut self) {
+        let order: BTreeMap<&str, usize> = self.header.entries.iter().map(|e| e.name.as_str()).zip(0..).collect();
+        let entry = |name: &str| order.get(name).copied().unwrap_or(usize::MAX);
+        self.totals
+            .regions
+            .sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
+        if let Some(peak) = &mut self.totals.peak {
+            peak.live
+                .sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+        }
+        self.fusions
+            .sort_by(|a, b| (&a.entry, &a.site, &a.flag).cmp(&(&b.entry, &b.site, &b.flag)));
+        self.steps
+            .sort_by(|a, b| (entry(&a.entry), &a.entry, a.index).cmp(&(entry(&b.entry), &b.entry, b.index)));
+        self.tensors
+            .sort_by(|a, b| (&a.region, &a.entry, &a.id).cmp(&(&b.region, &b.entry, &b.id)));
+        self.weights
+            .sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
+        self.moves.sort_by(|a, b| {
+            let key = |m: &Move| (m.entry.clone(), m.step.clone(), m.tensor.clone(), m.destination_rank);
+            key(a).cmp(&key(b))
+        });
+    }
+}
