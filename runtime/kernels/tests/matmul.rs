@@ -1,0 +1,162 @@
+//! Every weight type on every instruction set of this machine.
+
+mod common;
+
+use ck_kernels::dtype::DType;
+use ck_kernels::isa::{Isa, supported};
+use common::{Activations, Matrix, Rng, matmul};
+use proptest::prelude::*;
+
+/// Shapes with cut groups, cut token tiles and, for floats, any K.
+fn shapes() -> impl Strategy<Value = (DType, usize, usize, usize, usize, u64)> {
+    (
+        0..DType::ALL.len(),
+        1..90usize,
+        1..400usize,
+        1..40usize,
+        0..5usize,
+        any::<u64>(),
+    )
+        .prop_map(|(d, rows, k, tokens, pad, seed)| {
+            let dtype = DType::ALL[d];
+            let k = if dtype.quantised() {
+                k.div_ceil(100) * dtype.block_len()
+            } else {
+                k
+            };
+            (dtype, rows, k, tokens, pad, seed)
+        })
+}
+
+/// Compares with a sum in f64 of the values that weights and activations stand for.
+fn check(isa: &Isa, w: &Matrix, x: &Activations, out: &[f32], out_stride: usize) {
+    for t in 0..x.tokens {
+        let xs = x.row(t);
+        for r in 0..out_stride {
+            let got = out[t * out_stride + r];
+            if r >= w.rows {
+                assert_eq!(got, f32::MAX, "{} wrote beyond row {}", isa.name, w.rows);
+                continue;
+            }
+            let (mut want, mut magnitude) = (0.0, 0.0);
+            for (w, x) in w.row(r).into_iter().zip(&xs) {
+                want += f64::from(w) * x;
+                magnitude += (f64::from(w) * x).abs();
+            }
+            // Q4_K subtracts two sums that are larger than the products themselves.
+            let slack = if w.dtype == DType::Q4K { 64.0 } else { 8.0 };
+            let bound = slack * magnitude.max(1e-3) * f64::from(f32::EPSILON) * (w.k as f64).sqrt();
+            assert!(
+                (f64::from(got) - want).abs() <= bound,
+                "{} {} {}x{} token {t} row {r}: {got} for {want} +- {bound}",
+                isa.name,
+                w.dtype.name(),
+                w.rows,
+                w.k,
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_double_precision((dtype, rows, k, tokens, pad, seed) in shapes()) {
+        let mut rng = Rng::new(seed);
+        let w = Matrix::random(dtype, rows, k, &mut rng);
+        let xs = rng.floats(tokens * k);
+        for isa in supported() {
+            let x = Activations::new(dtype, k, &xs, isa);
+            let out = matmul(isa, &w, &x, 0..rows, 0..tokens, rows + pad);
+            check(isa, &w, &x, &out, rows + pad);
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_tiling((dtype, rows, k, tokens, pad, seed) in shapes(), cut in any::<(u16, u16)>()) {
+        let mut rng = Rng::new(seed);
+        let w = Matrix::random(dtype, rows, k, &mut rng);
+        let xs = rng.floats(tokens * k);
+        for isa in supported() {
+            let x = Activations::new(dtype, k, &xs, isa);
+            let whole = matmul(isa, &w, &x, 0..rows, 0..tokens, rows);
+            let row_cut = usize::from(cut.0) % (rows.div_ceil(16)) * 16;
+            let token_cut = usize::from(cut.1) % tokens;
+            let cuts = [(0..row_cut, 0..token_cut), (row_cut..rows, 0..token_cut), (0..row_cut, token_cut..tokens),
+                (row_cut..rows, token_cut..tokens)];
+            for (rs, ts) in cuts {
+                if rs.is_empty() || ts.is_empty() {
+                    continue;
+                }
+                let stride = rs.len() + pad;
+                let part = matmul(isa, &w, &x, rs.clone(), ts.clone(), stride);
+                for (i, t) in ts.enumerate() {
+                    let got = part[i * stride..][..rs.len()].iter().map(|v| v.to_bits());
+                    prop_assert!(whole[t * rows..][rs.clone()].iter().map(|v| v.to_bits()).eq(got));
+                }
+            }
+        }
+    }
+}
+
+/// K beyond whatever a tier stages at once, panels beyond what it keeps in cache.
+#[test]
+fn long_rows_and_many_of_them() {
+    for isa in supported() {
+        for dtype in DType::ALL {
+            for (rows, k, tokens) in [(20, 17_920, 1), (20, 9_472, 3), (40, 2_304, 19), (1200, 1_280, 9)] {
+                if isa.name == "scalar" && rows > 1000 {
+                    continue;
+                }
+                let mut rng = Rng::new(k as u64);
+                let w = Matrix::random(dtype, rows, k, &mut rng);
+                let x = Activations::new(dtype, k, &rng.floats(tokens * k), isa);
+                let out = matmul(isa, &w, &x, 0..rows, 0..tokens, rows);
+                check(isa, &w, &x, &out, rows);
+                for t in 0..tokens {
+                    let one = matmul(isa, &w, &x, 0..rows, t..t + 1, rows);
+                    let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(
+                        bits(&one),
+                        bits(&out[t * rows..][..rows]),
+                        "{} {}",
+                        isa.name,
+                        dtype.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The largest sums the integer parts can meet: every weight byte the same extreme, every activation +-127.
+#[test]
+fn extremes_do_not_saturate() {
+    let k = 512;
+    for isa in supported() {
+        for dtype in DType::ALL.into_iter().filter(|d| d.quantised()) {
+            for fill in [0x00, 0x0f, 0x7f, 0x80, 0xf0, 0xff, 0x81] {
+                let mut rows = vec![fill; 16 * dtype.row_bytes(k)];
+                for block in rows.chunks_exact_mut(dtype.block_bytes()) {
+                    let scales: &[usize] = match dtype {
+                        DType::Q4K => &[0, 2],
+                        DType::Q6K => &[208],
+                        _ => &[0],
+                    };
+                    for at in scales {
+                        block[*at..at + 2].copy_from_slice(&0x3c00u16.to_le_bytes());
+                    }
+                }
+                let w = Matrix::new(dtype, 16, k, rows);
+                let patterns: [fn(usize) -> f32; 3] =
+                    [|_| 127.0, |_| -127.0, |i| if i % 2 == 0 { 127.0 } else { -127.0 }];
+                for pattern in patterns {
+                    let x = Activations::new(dtype, k, &(0..k).map(pattern).collect::<Vec<_>>(), isa);
+                    let out = matmul(isa, &w, &x, 0..16, 0..1, 16);
+                    check(isa, &w, &x, &out, 16);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Activations to Q8 rows.
+
+mod common;
+
+use ck_kernels::dtype::{ActType, DType};
+use ck_kernels::isa::{Isa, by_name, supported};
+use common::{Activations, Rng};
+use proptest::prelude::*;
+
+fn quantize(isa: &Isa, x: &[f32]) -> Vec<u8> {
+    let rows = Activations::new(DType::Q8_0, x.len(), x, isa);
+    rows.bytes.bytes()[..x.len() + x.len() / 4].to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bytes(blocks in 1..9usize, seed in any::<u64>(), exp in -44..38i32) {
+        let mut rng = Rng::new(seed);
+        let scale = 10f32.powi(exp);
+        let mut x: Vec<f32> = rng.floats(32 * blocks).iter().map(|x| x * scale).collect();
+        // Values half way between two bytes.
+        for x in x.iter_mut().take(16) {
+            *x = (*x / scale * 126.0).trunc() + 0.5;
+        }
+        x[31] = 127.0;
+        let want = quantize(by_name("scalar").unwrap(), &x);
+        for isa in supported() {
+            prop_assert_eq!(&quantize(isa, &x), &want, "{}", isa.name);
+        }
+    }
+}
+
+#[test]
+fn bytes_scales_and_sums_are_what_the_format_says() {
+    let mut x = vec![0.0; 96];
+    for (i, x) in x[..32].iter_mut().enumerate() {
+        *x = i as f32 * 2.0 - 31.0;
+    }
+    x[64] = -4.0;
+    for isa in supported() {
+        let row = quantize(isa, &x);
+        assert!(row.len() <= ActType::Q8.row_bytes(96));
+        let word = |at: usize| <[u8; 4]>::try_from(&row[at..at + 4]).unwrap();
+        assert_eq!(f32::from_ne_bytes(word(96)), 31.0 / 127.0);
+        assert_eq!(f32::from_ne_bytes(word(100)), 0.0);
+        assert_eq!(f32::from_ne_bytes(word(104)), 4.0 / 127.0);
+        assert_eq!(
+            (row[0] as i8, row[31] as i8, row[32], row[64] as i8),
+            (-127, 127, 0, -127)
+        );
+        for b in 0..3 {
+            let sum: i32 = row[32 * b..][..32].iter().map(|q| i32::from(*q as i8)).sum();
+            assert_eq!(i32::from_ne_bytes(word(108 + 4 * b)), sum);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_is_not_swallowed() {
+    for isa in supported() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..32 {
+                let mut x = [1.0; 64];
+                x[at] = bad;
+                let row = quantize(isa, &x);
+                let scale = f32::from_ne_bytes(row[64..68].try_into().unwrap());
+                assert_eq!(scale.is_nan(), bad.is_nan(), "{} {bad} at {at}", isa.name);
+                assert!(!scale.is_finite());
+                assert!(row[..32].iter().all(|q| *q == 0) && row[32..64].iter().all(|q| *q == 127));
+            }
+        }
+    }
+}
