@@ -4,7 +4,9 @@
 
 pub mod dump;
 pub mod interpret;
+mod signature;
 mod types;
 pub mod verify;
 
+pub use signature::*;
 pub use types::*;

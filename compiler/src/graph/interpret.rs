@@ -1,1 +1,0 @@
-//! The reference interpreter: the oracle of `ckc verify` and of the tests.

@@ -1,1 +1,0 @@
-//! The graph verifier: runs after every pass.
