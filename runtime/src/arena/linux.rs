@@ -1,0 +1,129 @@
+//! The arena's memory from `mmap`.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+use crate::weights::{PAGE, WeightsFile};
+
+// Values of <asm-generic/mman.h>, the same on every 64-bit architecture that Rust supports but mips64.
+const PROT_READ: c_int = 1;
+const PROT_WRITE: c_int = 2;
+const MAP_PRIVATE: c_int = 0x02;
+const MAP_FIXED: c_int = 0x10;
+const MAP_ANONYMOUS: c_int = 0x20;
+const MAP_NORESERVE: c_int = 0x4000;
+const MADV_WILLNEED: c_int = 3;
+
+// SAFETY: the signatures of POSIX, with the 64-bit `off_t` of LP64.
+unsafe extern "C" {
+    fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
+    fn munmap(addr: *mut c_void, len: usize) -> c_int;
+    fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int;
+}
+
+/// One anonymous mapping, possibly with a file over its beginning.
+pub(super) struct Memory {
+    base: NonNull<u8>,
+    len: usize,
+    mapped: usize,
+}
+
+// SAFETY: plain memory that nothing else owns; who may touch it when follows from the borrows of `Arena`.
+unsafe impl Send for Memory {}
+// SAFETY: shared access only reads addresses.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `len` zero bytes, aligned to a page.
+    pub(super) fn reserve(len: usize) -> io::Result<Memory> {
+        if len == 0 {
+            return Ok(Memory {
+                base: NonNull::<Aligned>::dangling().cast(),
+                len,
+                mapped: 0,
+            });
+        }
+        if isize::try_from(len).is_err() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        // SAFETY: a new anonymous mapping where the kernel likes, no existing memory is concerned.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(base.cast()) {
+            // MAP_FAILED is the address -1.
+            Some(base) if base.as_ptr() as isize != -1 => Ok(Memory { base, len, mapped: 0 }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Maps the whole pages among the first `bytes` of the payload over the beginning; returns how many bytes that
+    /// were. None if the system refuses, for example because its pages are larger than the file's.
+    pub(super) fn map_weights(&mut self, file: &WeightsFile, bytes: usize) -> usize {
+        let whole = bytes.min(self.len) / PAGE * PAGE;
+        if whole == 0 {
+            return 0;
+        }
+        // SAFETY: `whole <= len`, so that only pages of our own mapping are replaced; nothing borrows them, by
+        // `&mut self`. With `MAP_FIXED` the kernel replaces all of them or reports an error. The file has these bytes
+        // (`WeightsFile::open` compared its length); that nobody shortens it meanwhile is the user's part.
+        let base = unsafe {
+            mmap(
+                self.base.as_ptr().cast(),
+                whole,
+                PROT_READ,
+                MAP_PRIVATE | MAP_FIXED,
+                file.file().as_raw_fd(),
+                PAGE as i64,
+            )
+        };
+        if base != self.base.as_ptr().cast() {
+            return 0;
+        }
+        // SAFETY: our own mapping; advice only, so that its failure does not matter.
+        unsafe { madvise(base, whole, MADV_WILLNEED) };
+        self.mapped = whole;
+        whole
+    }
+
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn mapped(&self) -> usize {
+        self.mapped
+    }
+
+    /// All bytes; writing to mapped ones is not possible and ends the process.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: our own mapping (or a dangling, aligned address for no bytes), initialised by the kernel, borrowed
+        // as long as `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping of `reserve`, with all that was mapped over it; nothing borrows it any more.
+            unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        }
+    }
+}
+
+/// The alignment of an arena without bytes.
+#[repr(align(4096))]
+struct Aligned;
