@@ -28,6 +28,9 @@ struct Groups<'p> {
     members: Vec<Vec<usize>>,
     /// Declared in-place pairs, sorted.
     declared: &'p [(usize, usize)],
+    /// The smallest alignment of a group of views that is ever live. Every base is a multiple of it, with merges too, so
+    /// growing rectangles outwards to it loses nothing.
+    unit: u64,
 }
 
 /// How many orders of the in-place merges are tried, in buffers looked at.
@@ -108,6 +111,7 @@ impl<'p> Groups<'p> {
             delta: vec![0; n],
             members: (0..n).map(|i| vec![i]).collect(),
             declared,
+            unit: 1,
         };
         for alias in &problem.aliases {
             if let Alias::View { part, whole, delta } = *alias {
@@ -137,7 +141,21 @@ impl<'p> Groups<'p> {
                 });
             }
         }
+        let live = groups
+            .members
+            .iter()
+            .filter(|m| m.iter().any(|&i| problem.buffers[i].occupies()));
+        groups.unit = live.map(|m| groups.align(m)).min().unwrap_or(1);
         Ok(groups)
+    }
+
+    /// The alignment of a group's base.
+    fn align(&self, members: &[usize]) -> u64 {
+        members
+            .iter()
+            .map(|&i| self.problem.buffers[i].align)
+            .max()
+            .unwrap_or(1)
     }
 
     /// Moves group `from` into group `to`, shifting it by `shift`. False when they are one group at another distance.
@@ -242,10 +260,6 @@ impl<'p> Groups<'p> {
     /// The items these groups make, in the order of their first buffer.
     fn aliasing(&self, merged: Vec<(usize, usize)>) -> Aliasing {
         let buffers = &self.problem.buffers;
-        let align_of = |members: &[usize]| members.iter().map(|&i| buffers[i].align).max().unwrap_or(1);
-        // Every base is a multiple of the unit, so growing rectangles outwards to it loses nothing.
-        let live = self.members.iter().filter(|m| m.iter().any(|&i| buffers[i].occupies()));
-        let unit = live.map(|m| align_of(m)).min().unwrap_or(1);
         let mut items: Vec<Item> = self
             .members
             .iter()
@@ -258,9 +272,9 @@ impl<'p> Groups<'p> {
                 list.sort_unstable();
                 let rects = list
                     .iter()
-                    .flat_map(|&(i, d)| rects_of(&buffers[i].live, d, buffers[i].size, unit));
+                    .flat_map(|&(i, d)| rects_of(&buffers[i].live, d, buffers[i].size, self.unit));
                 Item {
-                    align: align_of(members),
+                    align: self.align(members),
                     pinned: members.iter().find_map(|&i| buffers[i].pinned.map(|p| p - distance(i))),
                     rects: coalesce(rects.collect()),
                     members: list,

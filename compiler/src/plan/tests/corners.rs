@@ -1,0 +1,173 @@
+//! Empty, huge and contradictory problems.
+
+use super::*;
+
+#[test]
+fn nothing_to_place() {
+    let s = solved(&Problem::default());
+    assert_eq!((s.peak, s.lower_bound, s.naive, s.status), (0, 0, 0, Status::Optimal));
+}
+
+#[test]
+fn one_buffer() {
+    let s = solved(&problem(&[(100, 64, 0..3)]));
+    assert_eq!((s.peak, s.lower_bound, s.naive, s.peak_at), (128, 128, 128, 0));
+    assert_eq!(s.candidates.len(), 1);
+}
+
+#[test]
+fn zero_sizes_and_empty_lifetimes_take_no_room() {
+    let p = problem(&[(0, 64, 0..9), (100, 64, 3..3), (64, 64, 1..2)]);
+    let s = solved(&p);
+    assert_eq!((s.peak, s.peak_at), (64, 1));
+    let mut never = problem(&[(100, 64, 0..1)]);
+    never.buffers[0].live.clear();
+    assert_eq!(solved(&never).peak, 0);
+}
+
+#[test]
+fn the_clock_may_run_to_its_end() {
+    let s = solved(&problem(&[(1, 1, 0..u32::MAX), (1, 1, u32::MAX - 1..u32::MAX)]));
+    assert_eq!((s.peak, s.peak_at), (2, u32::MAX - 1));
+}
+
+#[test]
+fn touching_lifetimes_share() {
+    assert_eq!(solved(&problem(&[(64, 64, 0..3), (64, 64, 3..5)])).peak, 64);
+}
+
+#[test]
+fn smaller_alignments_fill_the_gaps_of_larger_ones() {
+    let s = solved(&problem(&[(16, 64, 0..1), (16, 64, 0..1), (8, 8, 0..1), (8, 8, 0..1)]));
+    assert_eq!(
+        (s.peak, s.lower_bound, s.status),
+        (80, 48, Status::Feasible { gap: 32 })
+    );
+}
+
+#[test]
+fn pins_are_kept_and_worked_around() {
+    let mut p = problem(&[(64, 64, 0..4), (64, 64, 0..4), (128, 64, 0..4)]);
+    p.buffers[0].pinned = Some(64);
+    let s = solved(&p);
+    assert_eq!((s.offsets.as_slice(), s.peak), (&[64, 0, 128][..], 256));
+    p.buffers[0].live = vec![9..9];
+    p.buffers[0].pinned = Some(1 << 40);
+    assert_eq!(solved(&p).peak, 192);
+}
+
+#[test]
+fn contradictions_are_errors() {
+    let base = || problem(&[(64, 64, 0..3), (32, 32, 0..3)]);
+    let with = |change: fn(&mut Problem)| {
+        let mut p = base();
+        change(&mut p);
+        solve(&p).expect_err("not a problem").to_string()
+    };
+    let cases: &[(fn(&mut Problem), &str)] = &[
+        (|p| p.buffers[1].id = "b0".into(), "two buffers are called `b0`"),
+        (
+            |p| p.buffers[1].align = 0,
+            "buffer `b1`: alignment 0 is not a power of two",
+        ),
+        (
+            |p| p.buffers[1].align = 48,
+            "buffer `b1`: alignment 48 is not a power of two",
+        ),
+        (
+            |p| p.buffers[1].size = 1 << 63,
+            "buffer `b1`: the sizes add up to 2^62 bytes or more",
+        ),
+        (
+            |p| p.buffers[0].size = u64::MAX,
+            "buffer `b0`: the sizes add up to 2^62 bytes or more",
+        ),
+        (
+            |p| p.buffers[0].align = 1 << 63,
+            "buffer `b0`: the sizes add up to 2^62 bytes or more",
+        ),
+        (
+            |p| p.buffers[0].pinned = Some(u64::MAX - 63),
+            "buffer `b0`: the sizes add up to 2^62 bytes or more",
+        ),
+        (
+            |p| p.buffers[0].live = vec![Range { start: 3, end: 2 }],
+            "buffer `b0`: lifetime 3..2 ends before it starts",
+        ),
+        (
+            |p| p.buffers[0].pinned = Some(32),
+            "buffer `b0`: pinned at 32, which contradicts its alignment",
+        ),
+        (
+            |p| (p.buffers[0].pinned, p.buffers[1].pinned) = (Some(0), Some(32)),
+            "pinned buffers `b0` and `b1` are live together and overlap",
+        ),
+        (
+            |p| p.aliases = vec![Alias::InPlace { dst: 2, src: 0 }],
+            "an alias names buffer number 2",
+        ),
+        (
+            |p| {
+                p.aliases = vec![Alias::View {
+                    part: 0,
+                    whole: 1,
+                    delta: 0,
+                }]
+            },
+            "view `b0` does not fit inside `b1`",
+        ),
+        (
+            |p| {
+                p.aliases = vec![Alias::View {
+                    part: 1,
+                    whole: 0,
+                    delta: u64::MAX,
+                }]
+            },
+            "view `b1` does not fit inside `b0`",
+        ),
+        (
+            |p| {
+                p.aliases = vec![Alias::View {
+                    part: 1,
+                    whole: 0,
+                    delta: 16,
+                }]
+            },
+            "its place contradicts its alignment",
+        ),
+        (
+            |p| {
+                p.aliases = [0, 32]
+                    .map(|delta| Alias::View {
+                        part: 1,
+                        whole: 0,
+                        delta,
+                    })
+                    .to_vec();
+            },
+            "view `b1` of `b0`: its place contradicts its alignment or another view",
+        ),
+        (
+            |p| {
+                p.aliases = vec![Alias::View {
+                    part: 1,
+                    whole: 0,
+                    delta: 32,
+                }];
+                (p.buffers[0].pinned, p.buffers[1].pinned) = (Some(64), Some(64));
+            },
+            "which contradicts its alignment or a buffer it aliases",
+        ),
+    ];
+    for (change, message) in cases {
+        let got = with(*change);
+        assert!(got.contains(message), "{got}\nwant {message}");
+    }
+}
+
+#[test]
+fn status_in_words() {
+    assert_eq!(Status::Optimal.to_string(), "optimal (bound)");
+    assert_eq!(Status::Feasible { gap: 64 }.to_string(), "feasible (gap 64 bytes)");
+}
