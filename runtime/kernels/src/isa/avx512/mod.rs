@@ -1,19 +1,26 @@
-//! `avx512`.
+//! 512-bit vectors: AVX-512 F, BW, VL, DQ and VNNI.
+
+use core::arch::x86_64::__mmask16;
 
 use super::Isa;
-use super::scalar::{attend, elementwise, matmul, norm, quantize};
+use super::scalar::{attend, elementwise, norm};
+use crate::dtype::GROUP;
+
+mod matmul_float;
+mod matmul_quant;
+mod quantize;
 
 /// The table.
 pub static AVX512: Isa = Isa {
     name: "avx512",
     matmul: [
-        matmul::f32,
-        matmul::f16,
-        matmul::bf16,
-        matmul::q8_0,
-        matmul::q4_0,
-        matmul::q4_k,
-        matmul::q6_k,
+        matmul_float::f32,
+        matmul_float::f16,
+        matmul_float::bf16,
+        matmul_quant::q8_0,
+        matmul_quant::q4_0,
+        matmul_quant::q4_k,
+        matmul_quant::q6_k,
     ],
     quantize_row: quantize::quantize_row,
     rmsnorm_row: norm::rmsnorm_row,
@@ -22,3 +29,9 @@ pub static AVX512: Isa = Isa {
     attend: attend::attend,
     to_f16: elementwise::to_f16,
 };
+
+/// The lanes of a group that has `rows` rows left.
+#[inline]
+fn tail_mask(rows: usize) -> __mmask16 {
+    if rows >= GROUP { !0 } else { (1 << rows) - 1 }
+}

@@ -1,0 +1,190 @@
+//! Matmuls with float weights: sixteen rows a vector, one accumulator an output.
+
+use core::arch::x86_64::*;
+
+use super::tail_mask;
+use crate::dtype::{DType, GROUP};
+use crate::isa::Matmul;
+use crate::isa::blocking::{self, Floats, Kernel, Panel};
+
+/// Bytes ahead of the weights in use.
+const AHEAD: usize = 768;
+
+/// How the columns of a group become vectors of f32.
+trait Columns: Kernel<Stage = Floats> {
+    /// The columns `k` and `k + 1`, `k` even.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn two(group: *const u8, k: usize) -> [__m512; 2];
+
+    /// The last column, `k`, `k` even.
+    ///
+    /// # Safety
+    /// It is there.
+    unsafe fn last(group: *const u8, k: usize) -> __m512;
+}
+
+macro_rules! kernel {
+    ($name:ident, $dtype:ident, $entry:ident, $doc:literal) => {
+        struct $name;
+
+        impl Kernel for $name {
+            const DTYPE: DType = DType::$dtype;
+            type Stage = Floats;
+
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
+            unsafe fn panel<const T: usize>(p: &Panel, x: &Floats) {
+                // SAFETY: passed on.
+                unsafe { panel::<Self, T>(p, x) }
+            }
+        }
+
+        #[doc = $doc]
+        ///
+        /// # Safety
+        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+        pub unsafe fn $entry(m: &Matmul) {
+            // SAFETY: passed on.
+            unsafe { blocking::matmul::<$name>(m) }
+        }
+    };
+}
+
+kernel!(F32, F32, f32, "`f32` weights.");
+kernel!(F16, F16, f16, "`f16` weights.");
+kernel!(Bf16, BF16, bf16, "`bf16` weights.");
+
+impl Columns for F32 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn two(group: *const u8, k: usize) -> [__m512; 2] {
+        // SAFETY: passed on.
+        unsafe { [Self::last(group, k), Self::last(group, k + 1)] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn last(group: *const u8, k: usize) -> __m512 {
+        // SAFETY: a column is 16 floats.
+        unsafe { _mm512_loadu_ps(group.cast::<f32>().add(k * GROUP)) }
+    }
+}
+
+impl Columns for F16 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn two(group: *const u8, k: usize) -> [__m512; 2] {
+        // SAFETY: passed on.
+        unsafe { [Self::last(group, k), Self::last(group, k + 1)] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn last(group: *const u8, k: usize) -> __m512 {
+        // SAFETY: a column is 16 halves.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(group.add(k * 2 * GROUP).cast())) }
+    }
+}
+
+impl Columns for Bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn two(group: *const u8, k: usize) -> [__m512; 2] {
+        // SAFETY: two columns are 16 pairs.
+        let pairs = unsafe { _mm512_loadu_si512(group.add(k * 2 * GROUP).cast()) };
+        let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+        [
+            _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
+            _mm512_castsi512_ps(odd),
+        ]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn last(group: *const u8, k: usize) -> __m512 {
+        // SAFETY: a column is 16 halves.
+        let halves = unsafe { _mm256_loadu_si256(group.add(k * 2 * GROUP).cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))
+    }
+}
+
+/// Several groups at once: for one token to have several streams of memory, for more to use a broadcast several times.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
+unsafe fn panel<C: Columns, const T: usize>(p: &Panel, x: &Floats) {
+    let groups = p.rows.div_ceil(GROUP);
+    let at_once = if T <= 2 { 4 } else { 2 };
+    let mut g = 0;
+    // SAFETY: groups `g..g + at_once` are in the panel.
+    unsafe {
+        while g + at_once <= groups {
+            if T <= 2 {
+                tile::<C, 4, T>(p, g, x);
+            } else {
+                tile::<C, 2, T>(p, g, x);
+            }
+            g += at_once;
+        }
+        while g < groups {
+            tile::<C, 1, T>(p, g, x);
+            g += 1;
+        }
+    }
+}
+
+/// Groups `g..g + G` with all tokens of the stage.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
+unsafe fn tile<C: Columns, const G: usize, const T: usize>(p: &Panel, g: usize, x: &Floats) {
+    let w: [*const u8; G] = core::array::from_fn(|i| p.w.wrapping_add((g + i) * p.group_bytes));
+    let masks: [__mmask16; G] = core::array::from_fn(|i| tail_mask(p.rows - (g + i) * GROUP));
+    let out = |i: usize, t: usize| p.out.wrapping_add(t * p.out_stride + (g + i) * GROUP);
+    let mut acc = [[_mm512_setzero_ps(); T]; G];
+    if !p.first {
+        for i in 0..G {
+            for t in 0..T {
+                // SAFETY: the mask keeps to the panel's rows.
+                acc[i][t] = unsafe { _mm512_maskz_loadu_ps(masks[i], out(i, t)) };
+            }
+        }
+    }
+    let column_bytes = C::DTYPE.block_bytes() * GROUP;
+    for k in (0..p.cols & !1).step_by(2) {
+        for i in 0..G {
+            _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(k * column_bytes + AHEAD).cast());
+            if column_bytes == 64 {
+                _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(k * column_bytes + AHEAD + 64).cast());
+            }
+        }
+        // SAFETY: columns `k` and `k + 1` are in the chunk.
+        let columns: [[__m512; 2]; G] = core::array::from_fn(|i| unsafe { C::two(w[i], k) });
+        for t in 0..T {
+            for j in 0..2 {
+                // SAFETY: the same columns are in the stage.
+                let x = unsafe { _mm512_set1_ps(*x.row::<T>(t).add(k + j)) };
+                for i in 0..G {
+                    acc[i][t] = _mm512_fmadd_ps(columns[i][j], x, acc[i][t]);
+                }
+            }
+        }
+    }
+    if p.cols % 2 == 1 {
+        let k = p.cols - 1;
+        for t in 0..T {
+            // SAFETY: column `k` is in the chunk and in the stage.
+            unsafe {
+                let x = _mm512_set1_ps(*x.row::<T>(t).add(k));
+                for i in 0..G {
+                    acc[i][t] = _mm512_fmadd_ps(C::last(w[i], k), x, acc[i][t]);
+                }
+            }
+        }
+    }
+    for i in 0..G {
+        for t in 0..T {
+            // SAFETY: the mask keeps to the panel's rows.
+            unsafe { _mm512_mask_storeu_ps(out(i, t), masks[i], acc[i][t]) };
+        }
+    }
+}

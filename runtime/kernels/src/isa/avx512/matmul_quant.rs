@@ -1,0 +1,369 @@
+//! Matmuls with quantised weights: sixteen rows a vector, four columns a lane, exact integer sums per block.
+
+use core::arch::x86_64::*;
+
+use super::tail_mask;
+use crate::dtype::{DType, GROUP};
+use crate::isa::Matmul;
+use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel};
+
+/// Bytes ahead of the weights in use.
+const AHEAD: usize = 1024;
+
+/// 32 columns of 16 rows, four columns a vector, unsigned.
+type Quads = [__m512i; 8];
+
+/// How the blocks of a group become bytes and scales.
+trait Blocks: Kernel<Stage = Bytes> {
+    /// What scales 32 columns.
+    type Scale: Copy;
+
+    /// Columns `32 j..32 j + 32` of a block.
+    ///
+    /// # Safety
+    /// The block is there and has that many.
+    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, Self::Scale);
+
+    /// Adds the products of 32 columns with a token's bytes `x`, scaled.
+    ///
+    /// # Safety
+    /// 32 bytes, a scale and the fix, or both fixes `fix_stride` apart, are there.
+    unsafe fn add(
+        acc: __m512,
+        w: &Quads,
+        scale: Self::Scale,
+        x: *const i8,
+        x_scale: *const f32,
+        fix: *const i32,
+        fix_stride: usize,
+    ) -> __m512;
+}
+
+macro_rules! kernel {
+    ($name:ident, $dtype:ident, $fix:expr, $entry:ident, $doc:literal) => {
+        struct $name;
+
+        impl Kernel for $name {
+            const DTYPE: DType = DType::$dtype;
+            const FIX: Fix = $fix;
+            type Stage = Bytes;
+
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+            unsafe fn panel<const T: usize>(p: &Panel, x: &Bytes) {
+                // SAFETY: passed on.
+                unsafe { panel::<Self, T>(p, x) }
+            }
+        }
+
+        #[doc = $doc]
+        ///
+        /// # Safety
+        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+        pub unsafe fn $entry(m: &Matmul) {
+            // SAFETY: passed on.
+            unsafe { blocking::matmul::<$name>(m) }
+        }
+    };
+}
+
+kernel!(Q8_0, Q8_0, Fix::Whole(-128), q8_0, "`q8_0` weights.");
+kernel!(Q4_0, Q4_0, Fix::Whole(-8), q4_0, "`q4_0` weights.");
+kernel!(Q4K, Q4K, Fix::Scaled, q4_k, "`q4_k` weights.");
+kernel!(Q6K, Q6K, Fix::Halves(-32), q6_k, "`q6_k` weights.");
+
+impl Blocks for Q8_0 {
+    type Scale = __m512;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn unpack(block: *const u8, _: usize) -> (Quads, __m512) {
+        // SAFETY: 16 halves, then eight vectors.
+        unsafe {
+            let quads = core::array::from_fn(|v| _mm512_loadu_si512(block.add(2 * GROUP + 64 * v).cast()));
+            (quads, halves(block))
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn add(
+        acc: __m512,
+        w: &Quads,
+        scale: __m512,
+        x: *const i8,
+        x_scale: *const f32,
+        fix: *const i32,
+        _: usize,
+    ) -> __m512 {
+        // SAFETY: passed on.
+        unsafe {
+            let int = dot(_mm512_set1_epi32(*fix), w, x);
+            _mm512_fmadd_ps(
+                _mm512_cvtepi32_ps(int),
+                _mm512_mul_ps(scale, _mm512_set1_ps(*x_scale)),
+                acc,
+            )
+        }
+    }
+}
+
+impl Blocks for Q4_0 {
+    type Scale = __m512;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn unpack(block: *const u8, _: usize) -> (Quads, __m512) {
+        // SAFETY: 16 halves, then a slab.
+        unsafe { (nibbles(block.add(2 * GROUP)), halves(block)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn add(
+        acc: __m512,
+        w: &Quads,
+        scale: __m512,
+        x: *const i8,
+        x_scale: *const f32,
+        fix: *const i32,
+        fix_stride: usize,
+    ) -> __m512 {
+        // SAFETY: passed on.
+        unsafe { Q8_0::add(acc, w, scale, x, x_scale, fix, fix_stride) }
+    }
+}
+
+impl Blocks for Q4K {
+    /// `d * sc`, `dmin * m`.
+    type Scale = [__m512; 2];
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, [__m512; 2]) {
+        const SCALES: usize = 4 * GROUP;
+        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then eight slabs.
+        unsafe {
+            let byte = |i: usize| _mm_loadu_si128(block.add(SCALES + i * GROUP).cast());
+            // See `quant::scale_min`.
+            let (sc, min) = if j < 4 {
+                let six = _mm_set1_epi8(63);
+                (_mm_and_si128(byte(j), six), _mm_and_si128(byte(j + 4), six))
+            } else {
+                let (four, top) = (_mm_set1_epi8(15), _mm_set1_epi8(0x30));
+                let low = byte(j + 4);
+                let upper = |b| _mm_and_si128(_mm_srli_epi16::<2>(b), top);
+                (
+                    _mm_or_si128(_mm_and_si128(low, four), upper(byte(j - 4))),
+                    _mm_or_si128(_mm_and_si128(_mm_srli_epi16::<4>(low), four), upper(byte(j))),
+                )
+            };
+            let float = |b| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b));
+            let d = _mm512_mul_ps(halves(block), float(sc));
+            let dmin = _mm512_mul_ps(halves(block.add(2 * GROUP)), float(min));
+            (nibbles(block.add(SCALES + 12 * GROUP + j * 256)), [d, dmin])
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn add(
+        acc: __m512,
+        w: &Quads,
+        [d, dmin]: [__m512; 2],
+        x: *const i8,
+        x_scale: *const f32,
+        fix: *const i32,
+        _: usize,
+    ) -> __m512 {
+        // SAFETY: passed on.
+        unsafe {
+            let int = dot(_mm512_setzero_si512(), w, x);
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(int), _mm512_set1_ps(*x_scale));
+            let acc = _mm512_fmadd_ps(d, scaled, acc);
+            _mm512_fnmadd_ps(dmin, _mm512_set1_ps(*fix.cast()), acc)
+        }
+    }
+}
+
+impl Blocks for Q6K {
+    /// `d * sc` of both sub-blocks.
+    type Scale = [__m512; 2];
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, [__m512; 2]) {
+        const SCALES: usize = 2 * GROUP;
+        const SUBS: usize = SCALES + 16 * GROUP;
+        // SAFETY: 16 `d`, sixteen times 16 bytes, then sixteen times three vectors.
+        unsafe {
+            let d = halves(block);
+            let scale = |s: usize| {
+                let sc = _mm512_cvtepi8_epi32(_mm_loadu_si128(block.add(SCALES + s * GROUP).cast()));
+                _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc))
+            };
+            let [a, b] = [2 * j, 2 * j + 1].map(|s| six_bits(block.add(SUBS + s * 192)));
+            (
+                [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]],
+                [scale(2 * j), scale(2 * j + 1)],
+            )
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn add(
+        acc: __m512,
+        w: &Quads,
+        [d0, d1]: [__m512; 2],
+        x: *const i8,
+        x_scale: *const f32,
+        fix: *const i32,
+        fix_stride: usize,
+    ) -> __m512 {
+        // SAFETY: passed on.
+        unsafe {
+            let int0 = dot(_mm512_set1_epi32(*fix), &w[..4], x);
+            let int1 = dot(_mm512_set1_epi32(*fix.add(fix_stride)), &w[4..], x.add(16));
+            let both = _mm512_mul_ps(_mm512_cvtepi32_ps(int0), d0);
+            let both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(int1), d1, both);
+            _mm512_fmadd_ps(both, _mm512_set1_ps(*x_scale), acc)
+        }
+    }
+}
+
+/// 16 halves.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn halves(at: *const u8) -> __m512 {
+    // SAFETY: passed on.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
+}
+
+/// A slab (see `quant::nibbles`).
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn nibbles(slab: *const u8) -> Quads {
+    let low = _mm512_set1_epi32(0x0f0f_0f0f);
+    let mut quads = [low; 8];
+    for v in 0..4 {
+        // SAFETY: a slab is four vectors.
+        let pairs = unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) };
+        quads[2 * v] = _mm512_and_si512(pairs, low);
+        quads[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), low);
+    }
+    quads
+}
+
+/// A sub-block of `quant::q6_k`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn six_bits(sub: *const u8) -> [__m512i; 4] {
+    // `a & mask | b & !mask`, by bit.
+    const SELECT: i32 = 0b1100_1010;
+    let (low, six) = (_mm512_set1_epi32(0x0f0f_0f0f), _mm512_set1_epi32(0x3f3f_3f3f));
+    // SAFETY: a sub-block is three vectors.
+    let [p, q, high] = [0, 1, 2].map(|v| unsafe { _mm512_loadu_si512(sub.add(64 * v).cast()) });
+    let join = |nibble, pair| _mm512_and_si512(_mm512_ternarylogic_epi32::<SELECT>(low, nibble, pair), six);
+    [
+        join(p, _mm512_slli_epi32::<4>(high)),
+        join(_mm512_srli_epi32::<4>(p), _mm512_slli_epi32::<2>(high)),
+        join(q, high),
+        join(_mm512_srli_epi32::<4>(q), _mm512_srli_epi32::<2>(high)),
+    ]
+}
+
+/// Adds to `int` the products of `w` with the bytes at `x`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn dot(mut int: __m512i, w: &[__m512i], x: *const i8) -> __m512i {
+    for (v, w) in w.iter().enumerate() {
+        // SAFETY: four bytes per vector of weights are there.
+        let x = unsafe { _mm512_set1_epi32(x.add(4 * v).cast::<i32>().read_unaligned()) };
+        int = _mm512_dpbusd_epi32(int, *w, x);
+    }
+    int
+}
+
+/// Several groups at once for few tokens, to have several streams of memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
+    let groups = p.rows.div_ceil(GROUP);
+    let mut g = 0;
+    // SAFETY: the groups are in the panel.
+    unsafe {
+        if T == 1 {
+            while g + 4 <= groups {
+                tile::<B, 4, T>(p, g, x);
+                g += 4;
+            }
+        }
+        if T == 2 {
+            while g + 2 <= groups {
+                tile::<B, 2, T>(p, g, x);
+                g += 2;
+            }
+        }
+        while g < groups {
+            tile::<B, 1, T>(p, g, x);
+            g += 1;
+        }
+    }
+}
+
+/// Groups `g..g + G` with all tokens of the stage.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x: &Bytes) {
+    let mut w: [*const u8; G] = core::array::from_fn(|i| p.w.wrapping_add((g + i) * p.group_bytes));
+    let masks: [__mmask16; G] = core::array::from_fn(|i| tail_mask(p.rows - (g + i) * GROUP));
+    let out = |i: usize, t: usize| p.out.wrapping_add(t * p.out_stride + (g + i) * GROUP);
+    let mut acc = [[_mm512_setzero_ps(); T]; G];
+    if !p.first {
+        for i in 0..G {
+            for t in 0..T {
+                // SAFETY: the mask keeps to the panel's rows.
+                acc[i][t] = unsafe { _mm512_maskz_loadu_ps(masks[i], out(i, t)) };
+            }
+        }
+    }
+    let block_bytes = B::DTYPE.block_bytes() * GROUP;
+    let steps = B::DTYPE.block_len() / 32;
+    let fixes = if let Fix::Halves(_) = B::FIX { 2 } else { 1 };
+    let mut at = 0;
+    while at < p.cols / 32 {
+        for j in 0..steps {
+            for i in 0..G {
+                for line in 0..(block_bytes / steps).div_ceil(64) {
+                    let ahead = j * (block_bytes / steps) + line * 64 + AHEAD;
+                    _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(ahead).cast());
+                }
+                // SAFETY: the block is in the chunk, the same columns are in the stage.
+                unsafe {
+                    let (quads, scale) = B::unpack(w[i], j);
+                    for t in 0..T {
+                        acc[i][t] = B::add(
+                            acc[i][t],
+                            &quads,
+                            scale,
+                            x.row::<T>(t).add(at * 32),
+                            x.scales().add(at * T + t),
+                            x.fixes().add(at * fixes * T + t),
+                            T,
+                        );
+                    }
+                }
+            }
+            at += 1;
+        }
+        for w in &mut w {
+            *w = w.wrapping_add(block_bytes);
+        }
+    }
+    for i in 0..G {
+        for t in 0..T {
+            // SAFETY: the mask keeps to the panel's rows.
+            unsafe { _mm512_mask_storeu_ps(out(i, t), masks[i], acc[i][t]) };
+        }
+    }
+}
