@@ -38,8 +38,8 @@ impl Arena {
         if header.layout_hash != layout.hash {
             return Err(Error::WrongLayout {
                 path: file.path().into(),
-                program: (layout.model.into(), layout.hash),
-                file: (header.model.clone(), header.layout_hash),
+                program: (layout.model.into(), short(&layout.hash)),
+                file: (header.model.clone(), short(&header.layout_hash)),
             });
         }
         if header.weights_bytes != layout.weights_bytes as u64 {
@@ -112,6 +112,12 @@ impl Arena {
             start = s.arena_offset + s.bytes;
         }
     }
+}
+
+/// As much of a hash as a person compares.
+fn short(hash: &[u8; 32]) -> [u8; 8] {
+    let (&start, _) = hash.split_first_chunk().expect("8 is less than 32");
+    start
 }
 
 impl fmt::Debug for Arena {

@@ -29,10 +29,10 @@ pub enum Error {
     WrongLayout {
         /// The file.
         path: PathBuf,
-        /// Model and layout hash of the program.
-        program: (String, [u8; 32]),
-        /// Model and layout hash of the file.
-        file: (String, [u8; 32]),
+        /// Model of the program, and the first bytes of its layout's hash.
+        program: (String, [u8; 8]),
+        /// Model that the file was packed for, and the first bytes of the layout's hash.
+        file: (String, [u8; 8]),
     },
     /// The program's own layout contradicts itself: a bug of whoever made it.
     Layout {
@@ -127,9 +127,9 @@ impl fmt::Display for Error {
                      file with --weights",
                     path.display(),
                     file.0,
-                    Hex(&file.1[..8]),
+                    Hex(&file.1),
                     program.0,
-                    Hex(&program.1[..8]),
+                    Hex(&program.1),
                 )
             }
             Error::Layout { model, what } => write!(f, "the layout of {model} contradicts itself: {what}"),

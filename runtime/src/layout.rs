@@ -136,14 +136,22 @@ impl Layout {
                 ));
             }
         }
-        // `ids` are dead once the embedding has read them, so that the plan may reuse their bytes for the logits.
-        taken.retain(|&(name, _, bytes)| name != "ids" && bytes > 0);
-        taken.sort_by_key(|&(_, offset, _)| offset);
-        for pair in taken.windows(2) {
-            let ((a, start, bytes), (b, next, _)) = (pair[0], pair[1]);
-            if start + bytes > next {
-                return fail(format!("{a} at {start}+{bytes} overlaps {b} at {next}"));
-            }
+        // The ids come first; they are dead once the embedding has read them, so that only the logits may share their bytes.
+        let apart = |a: &(&str, usize, usize), b: &(&str, usize, usize)| a.1 + a.2 <= b.1 || b.1 + b.2 <= a.1;
+        let overlap = |a: &(&str, usize, usize), b: &(&str, usize, usize)| {
+            fail(format!(
+                "{} at {}+{} overlaps {} at {}+{}",
+                a.0, a.1, a.2, b.0, b.1, b.2
+            ))
+        };
+        taken.retain(|&(_, _, bytes)| bytes > 0);
+        let (ids, rest) = taken.split_at_mut(1);
+        if let Some(other) = rest.iter().find(|other| other.0 != "logits" && !apart(&ids[0], other)) {
+            return overlap(&ids[0], other);
+        }
+        rest.sort_by_key(|&(_, offset, _)| offset);
+        if let Some(pair) = rest.windows(2).find(|pair| !apart(&pair[0], &pair[1])) {
+            return overlap(&pair[0], &pair[1]);
         }
         Ok(())
     }

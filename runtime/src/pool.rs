@@ -169,7 +169,10 @@ impl Pool {
                 .map_err(|source| Error::Spawn { worker: ith, source })?;
             crew.threads.push(thread);
         }
-        Ok(Pool { nth, crew: Some(crew) })
+        let mut pool = Pool { nth, crew: Some(crew) };
+        // A thread allocates while it starts: wait until all are up.
+        pool.run(&|_: &Seat<'_>| ())?;
+        Ok(pool)
     }
 
     /// Workers, the caller included.

@@ -21,7 +21,8 @@ pub trait Program: 'static {
     fn decode(w: &Worker<'_>);
 
     /// The logits of one row of the body's result (`ctx.row`): final norm and output projection into
-    /// [`Layout::logits`]. May be called for several rows after one body.
+    /// [`Layout::logits`]. Called for one row or several after one body, so that it must leave the body's result as it
+    /// is.
     fn head(w: &Worker<'_>);
 }
 
