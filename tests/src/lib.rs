@@ -1,1 +1,15 @@
-//! Shared helpers of the tests.
+//! Shared helpers of the tests: golden data, comparison, graphs built by hand.
+
+mod builder;
+mod compare;
+mod llama;
+mod random;
+mod shared;
+mod tensors;
+
+pub use builder::Builder;
+pub use compare::{Difference, assert_close};
+pub use llama::{Form, LlamaConfig, llama_graph};
+pub use random::{Random, random_weights};
+pub use shared::shared;
+pub use tensors::{Array, Stored, Tensors};

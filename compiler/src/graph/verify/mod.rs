@@ -5,8 +5,6 @@
 mod order;
 mod shapes;
 mod tables;
-#[cfg(test)]
-mod tests;
 mod violation;
 
 use violation::Violations;

@@ -335,7 +335,7 @@ impl<'a> Check<'a> {
 
     fn rotated(&mut self, rope: RopeId, cols: usize) {
         let head_dim = self.graph.ropes[rope.index()].head_dim;
-        if head_dim == 0 || cols % head_dim != 0 {
+        if head_dim == 0 || !cols.is_multiple_of(head_dim) {
             self.fail(
                 Rule::Rope,
                 format!("{cols} columns are no whole heads of {head_dim} (rope{})", rope.0),
@@ -360,7 +360,7 @@ impl<'a> Check<'a> {
             let (heads, dim) = (a.heads, cache.head_dim);
             self.fail(Rule::Heads, format!("queries {q} are not {heads} heads of {dim}"));
         }
-        if a.heads == 0 || cache.kv_heads == 0 || a.heads % cache.kv_heads != 0 {
+        if a.heads == 0 || cache.kv_heads == 0 || !a.heads.is_multiple_of(cache.kv_heads) {
             let (heads, kv_heads) = (a.heads, cache.kv_heads);
             self.fail(
                 Rule::Heads,

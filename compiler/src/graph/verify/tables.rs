@@ -93,7 +93,7 @@ fn extents(graph: &Graph, found: &mut Violations) {
 
 /// What is wrong with a rotary table.
 fn rope(rope: &Rope) -> Option<String> {
-    if rope.dims == 0 || rope.dims % 2 != 0 || rope.dims > rope.head_dim {
+    if rope.dims == 0 || !rope.dims.is_multiple_of(2) || rope.dims > rope.head_dim {
         return Some(format!("{} of {} elements of a head rotate", rope.dims, rope.head_dim));
     }
     let positive = |x: f64| x.is_finite() && x > 0.0;
