@@ -18,9 +18,14 @@ pub(super) fn run(rw: &mut Rewriter) {
 }
 
 fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
-    let OpKind::Attend(attention) = rw.graph.ops[attend].kind else { unreachable!("found as attention") };
+    let OpKind::Attend(attention) = rw.graph.ops[attend].kind else {
+        unreachable!("found as attention")
+    };
     let (q, out) = (rw.graph.ops[attend].inputs[0], rw.graph.ops[attend].outputs[0]);
-    let linear = rw.consumers(out).into_iter().find(|c| matches!(rw.graph.ops[*c].kind, OpKind::Linear { .. }));
+    let linear = rw
+        .consumers(out)
+        .into_iter()
+        .find(|c| matches!(rw.graph.ops[*c].kind, OpKind::Linear { .. }));
     let linear = linear.ok_or_else(|| Reason::NoKernel("the attention does not feed a projection".into()))?;
     rw.private(out, &[linear])?;
     // The kernel keeps the attention output in the rows of q.

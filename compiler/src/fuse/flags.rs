@@ -157,7 +157,10 @@ mod tests {
             Flags::parse("norm_qkv, qkv_rope,-norm_qkv").unwrap(),
             Flags::only(Flag::QkvRope)
         );
-        assert_eq!(Flags::parse("RESIDUAL_NORM").unwrap(), Flags::parse("add_norm").unwrap());
+        assert_eq!(
+            Flags::parse("RESIDUAL_NORM").unwrap(),
+            Flags::parse("add_norm").unwrap()
+        );
         assert!(Flags::parse("norm_qvk").unwrap_err().contains("norm_qkv"));
         assert!(Flags::parse(" , ").is_err());
     }

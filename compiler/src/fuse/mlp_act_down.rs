@@ -17,9 +17,15 @@ pub(super) fn run(rw: &mut Rewriter) {
         };
         let out = rw.graph.ops[act].outputs[0];
         let consumers = rw.consumers(out);
-        let down = consumers.iter().copied().find(|c| matches!(rw.graph.ops[*c].kind, OpKind::Linear { .. }));
+        let down = consumers
+            .iter()
+            .copied()
+            .find(|c| matches!(rw.graph.ops[*c].kind, OpKind::Linear { .. }));
         let Some(down) = down else {
-            rw.refuse(act, Reason::NoKernel("the activation does not feed a projection".into()));
+            rw.refuse(
+                act,
+                Reason::NoKernel("the activation does not feed a projection".into()),
+            );
             continue;
         };
         if let Err(reason) = rw.private(out, &[down]) {
@@ -30,7 +36,10 @@ pub(super) fn run(rw: &mut Rewriter) {
         rw.replace(&[act, down], down, &[out], |graph| Replacement {
             kind: OpKind::Project {
                 source: Source::Glu { gate },
-                parts: vec![Part { bias, sink: Sink::Store }],
+                parts: vec![Part {
+                    bias,
+                    sink: Sink::Store,
+                }],
             },
             inputs: graph.ops[act].inputs.clone(),
             weights: graph.ops[down].weights.clone(),

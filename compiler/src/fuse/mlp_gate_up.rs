@@ -1,7 +1,7 @@
 //! `MLP_GATE_UP`: gate and up projections and the activation become one kernel; neither projection is written.
 
-use super::rewrite::{Replacement, Rewriter};
 use super::Reason;
+use super::rewrite::{Replacement, Rewriter};
 use crate::graph::{OpKind, Source};
 
 pub(super) fn run(rw: &mut Rewriter) {
@@ -11,8 +11,12 @@ pub(super) fn run(rw: &mut Rewriter) {
         if !rw.allowed(glu) {
             continue;
         }
-        let OpKind::Glu { gate: kind } = rw.graph.ops[glu].kind else { unreachable!("found as a glu") };
-        let [gate, up] = rw.graph.ops[glu].inputs[..] else { unreachable!("verified arity") };
+        let OpKind::Glu { gate: kind } = rw.graph.ops[glu].kind else {
+            unreachable!("found as a glu")
+        };
+        let [gate, up] = rw.graph.ops[glu].inputs[..] else {
+            unreachable!("verified arity")
+        };
         let (Some(g), Some(u)) = (rw.producer(gate), rw.producer(up)) else {
             rw.refuse(glu, Reason::NoKernel("gate or up is an input of the program".into()));
             continue;
@@ -31,7 +35,10 @@ pub(super) fn run(rw: &mut Rewriter) {
         let mut members = [g, u, glu];
         members.sort_unstable();
         rw.replace(&members, glu, &[gate, up], |graph| Replacement {
-            kind: OpKind::ProjectGlu { source: Source::Rows, gate: kind },
+            kind: OpKind::ProjectGlu {
+                source: Source::Rows,
+                gate: kind,
+            },
             inputs: graph.ops[g].inputs.clone(),
             weights: vec![graph.ops[g].weights[0], graph.ops[u].weights[0]],
             outputs: graph.ops[glu].outputs.clone(),

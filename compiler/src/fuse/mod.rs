@@ -57,7 +57,9 @@ fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => {
-            let Some(tail) = text.strip_prefix(head) else { return false };
+            let Some(tail) = text.strip_prefix(head) else {
+                return false;
+            };
             (0..=tail.len()).any(|i| tail.is_char_boundary(i) && glob(rest, &tail[i..]))
         }
     }
@@ -97,7 +99,10 @@ impl fmt::Display for Reason {
             }
             Reason::NoKernel(what) => write!(f, "no kernel: {what}"),
             Reason::PartitionNeedsBuffer { tensor } => {
-                write!(f, "partition needs the buffer: workers read each other's part of `{tensor}`")
+                write!(
+                    f,
+                    "partition needs the buffer: workers read each other's part of `{tensor}`"
+                )
             }
             Reason::RequestedOutput { tensor } => write!(f, "requested output: `{tensor}`"),
             Reason::Claimed(flag) => write!(f, "claimed by {flag}"),

@@ -1,7 +1,7 @@
 //! `QKV_ROPE`: the three projections and the rotation become one kernel; keys and values land in the cache directly.
 
-use super::rewrite::{Replacement, Rewriter};
 use super::Reason;
+use super::rewrite::{Replacement, Rewriter};
 use crate::graph::{CacheId, OpKind, Part, RopeId, Sink, Source, TensorId};
 
 /// A projection, and the rotation behind it.
@@ -24,7 +24,9 @@ pub(super) fn run(rw: &mut Rewriter) {
 }
 
 fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
-    let OpKind::Attend(attention) = rw.graph.ops[attend].kind else { unreachable!("found as attention") };
+    let OpKind::Attend(attention) = rw.graph.ops[attend].kind else {
+        unreachable!("found as attention")
+    };
     let cache = attention.cache;
     let keys = store(rw, &OpKind::CacheKeys(cache))?;
     let values = store(rw, &OpKind::CacheValues(cache))?;
@@ -32,7 +34,9 @@ fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
     let k = leg(rw, rw.graph.ops[keys].inputs[0])?;
     let v = leg(rw, rw.graph.ops[values].inputs[0])?;
     let (Some((q_rope, q_table, q_out)), Some((k_rope, k_table, k_out)), None) = (q.rope, k.rope, &v.rope) else {
-        return Err(Reason::NoKernel("queries and keys must be rotated, values must not".into()));
+        return Err(Reason::NoKernel(
+            "queries and keys must be rotated, values must not".into(),
+        ));
     };
     let input = &rw.graph.ops[q.linear].inputs;
     if rw.graph.ops[k.linear].inputs != *input || rw.graph.ops[v.linear].inputs != *input {
@@ -54,9 +58,15 @@ fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
         part(rw, &v, Sink::Values(cache)),
     ];
     rw.replace(&members, q.linear, &[q.out, k.out, k_out, v.out], |graph| Replacement {
-        kind: OpKind::Project { source: Source::Rows, parts },
+        kind: OpKind::Project {
+            source: Source::Rows,
+            parts,
+        },
         inputs: graph.ops[q.linear].inputs.clone(),
-        weights: [&q, &k, &v].iter().flat_map(|l| graph.ops[l.linear].weights.clone()).collect(),
+        weights: [&q, &k, &v]
+            .iter()
+            .flat_map(|l| graph.ops[l.linear].weights.clone())
+            .collect(),
         outputs: vec![q_out],
     });
     Ok(())
@@ -85,11 +95,18 @@ fn leg(rw: &Rewriter, tensor: TensorId) -> Result<Leg, Reason> {
     let producer = rw.producer(tensor).ok_or_else(not_projected)?;
     let op = &rw.graph.ops[producer];
     match op.kind {
-        OpKind::Linear { .. } => Ok(Leg { linear: producer, out: tensor, rope: None }),
+        OpKind::Linear { .. } => Ok(Leg {
+            linear: producer,
+            out: tensor,
+            rope: None,
+        }),
         OpKind::Rope(table) => {
             let inner = leg(rw, op.inputs[0])?;
             match inner.rope {
-                None => Ok(Leg { rope: Some((producer, table, tensor)), ..inner }),
+                None => Ok(Leg {
+                    rope: Some((producer, table, tensor)),
+                    ..inner
+                }),
                 Some(_) => Err(not_projected()),
             }
         }

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ck_kernels::dtype::DType;
+use ck_kernels::{dtype::DType, quant};
 
 pub use gguf::{Array, Metadata, Strings, Value};
 
@@ -233,6 +233,25 @@ impl Source {
                 Diagnostic::new("CK0601", format!("cannot read `{name}`: {e}"))
                     .in_file(shard.path.display().to_string())
             })
+    }
+
+    /// Reads a tensor of one row as f32.
+    ///
+    /// # Errors
+    /// Those of [`Source::read_rows`], and a tensor of several rows.
+    pub fn read_vector(&self, name: &str) -> Result<Vec<f32>, Diagnostic> {
+        let info = self.tensor(name).ok_or_else(|| missing_tensor(self, name))?;
+        let dtype = self.readable(info)?;
+        let (rows, cols) = info.rows_cols();
+        if rows != 1 {
+            let message = format!("tensor `{name}` has shape {:?}, expected a vector", info.shape);
+            return Err(Diagnostic::new("CK0606", message).in_file(self.path.display().to_string()));
+        }
+        let mut raw = Vec::new();
+        self.read_rows(name, 0..1, &mut raw)?;
+        let mut out = vec![0.0; cols];
+        quant::format(dtype).decode_row(&raw, &mut out);
+        Ok(out)
     }
 
     /// The type of a tensor that is about to be read.

@@ -43,7 +43,9 @@ impl<'a> Rewriter<'a> {
     /// The ops that read the tensor, in order.
     pub fn consumers(&self, tensor: TensorId) -> Vec<usize> {
         let reads = |op: &&Op| op.inputs.contains(&tensor);
-        (0..self.graph.ops.len()).filter(|i| reads(&&self.graph.ops[*i])).collect()
+        (0..self.graph.ops.len())
+            .filter(|i| reads(&&self.graph.ops[*i]))
+            .collect()
     }
 
     /// `Ok` if nobody but the ops in `inside` reads the tensor, and the program does not return it.
@@ -72,7 +74,13 @@ impl<'a> Rewriter<'a> {
 
     /// Replaces the ops at `members` (ascending, the last one's position is where the new op stands) by one op that
     /// keeps the stable name of the member `anchor`. `away` are the tensors that are never written any more.
-    pub fn replace(&mut self, members: &[usize], anchor: usize, away: &[TensorId], make: impl FnOnce(&Graph) -> Replacement) {
+    pub fn replace(
+        &mut self,
+        members: &[usize],
+        anchor: usize,
+        away: &[TensorId],
+        make: impl FnOnce(&Graph) -> Replacement,
+    ) {
         let made = make(&self.graph);
         let name = self.graph.ops[anchor].name.clone();
         let fused_from = members
@@ -109,7 +117,9 @@ impl<'a> Rewriter<'a> {
 
     /// The ops of a kind, as positions, in order.
     pub fn find(&self, is: impl Fn(&OpKind) -> bool) -> Vec<usize> {
-        (0..self.graph.ops.len()).filter(|i| is(&self.graph.ops[*i].kind)).collect()
+        (0..self.graph.ops.len())
+            .filter(|i| is(&self.graph.ops[*i].kind))
+            .collect()
     }
 
     /// The position of the op of that name.

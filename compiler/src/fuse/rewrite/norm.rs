@@ -22,13 +22,16 @@ fn reader(rw: &Rewriter, op: usize) -> Option<Reader> {
             let cached = |p: &Part| matches!(p.sink, Sink::RopeKeys(..) | Sink::Values(_));
             parts.iter().any(cached).then_some(Reader::Attention)
         }
-        OpKind::Linear { .. } => rw.consumers(op.outputs[0]).into_iter().find_map(|c| match rw.graph.ops[c].kind {
-            OpKind::Rope(_) | OpKind::CacheKeys(_) | OpKind::CacheValues(_) | OpKind::Attend(_) => {
-                Some(Reader::Attention)
-            }
-            OpKind::Glu { .. } => Some(Reader::Mlp),
-            _ => None,
-        }),
+        OpKind::Linear { .. } => rw
+            .consumers(op.outputs[0])
+            .into_iter()
+            .find_map(|c| match rw.graph.ops[c].kind {
+                OpKind::Rope(_) | OpKind::CacheKeys(_) | OpKind::CacheValues(_) | OpKind::Attend(_) => {
+                    Some(Reader::Attention)
+                }
+                OpKind::Glu { .. } => Some(Reader::Mlp),
+                _ => None,
+            }),
         _ => None,
     }
 }
@@ -40,7 +43,10 @@ pub(in crate::fuse) fn take_norms(rw: &mut Rewriter, wanted: Reader) {
         let norm = rw.named(&name).expect("a norm is replaced only at its own site");
         let out = rw.graph.ops[norm].outputs[0];
         let consumers = rw.consumers(out);
-        let readers: Vec<usize> = consumers.into_iter().filter(|c| reader(rw, *c) == Some(wanted)).collect();
+        let readers: Vec<usize> = consumers
+            .into_iter()
+            .filter(|c| reader(rw, *c) == Some(wanted))
+            .collect();
         if readers.is_empty() || !rw.allowed(norm) {
             continue;
         }
@@ -48,14 +54,19 @@ pub(in crate::fuse) fn take_norms(rw: &mut Rewriter, wanted: Reader) {
             rw.refuse(norm, reason);
             continue;
         }
-        let OpKind::RmsNorm { eps } = rw.graph.ops[norm].kind else { unreachable!("found as a norm") };
+        let OpKind::RmsNorm { eps } = rw.graph.ops[norm].kind else {
+            unreachable!("found as a norm")
+        };
         let mut members = vec![norm];
         members.extend(&readers);
         rw.replace(&members, readers[0], &[out], |graph| {
             let source = Source::Norm { eps };
             let first = &graph.ops[readers[0]];
             let kind = match &first.kind {
-                OpKind::Project { parts, .. } => OpKind::Project { source, parts: parts.clone() },
+                OpKind::Project { parts, .. } => OpKind::Project {
+                    source,
+                    parts: parts.clone(),
+                },
                 OpKind::ProjectGlu { gate, .. } => OpKind::ProjectGlu { source, gate: *gate },
                 _ => OpKind::Project {
                     source,
@@ -151,8 +162,14 @@ pub(in crate::fuse) fn take_front(rw: &mut Rewriter, name: &str, front: Front) {
         let kind = match (&second.kind, front) {
             (OpKind::RmsNorm { eps }, Front::Embedding) => OpKind::EmbedNorm { eps: *eps },
             (OpKind::RmsNorm { eps }, Front::Add) => OpKind::AddNorm { eps: *eps },
-            (OpKind::Project { source: s, parts }, _) => OpKind::Project { source: source(s), parts: parts.clone() },
-            (OpKind::ProjectGlu { source: s, gate }, _) => OpKind::ProjectGlu { source: source(s), gate: *gate },
+            (OpKind::Project { source: s, parts }, _) => OpKind::Project {
+                source: source(s),
+                parts: parts.clone(),
+            },
+            (OpKind::ProjectGlu { source: s, gate }, _) => OpKind::ProjectGlu {
+                source: source(s),
+                gate: *gate,
+            },
             _ => unreachable!("chosen because it starts with a norm"),
         };
         let concat = |a: &[WeightId], b: &[WeightId]| a.iter().chain(b).copied().collect();

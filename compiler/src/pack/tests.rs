@@ -1,0 +1,1 @@
+//! Packing of small files made by hand.
