@@ -76,7 +76,7 @@ fn main() {
                 }
                 let x = Activations::new(dtype, k, &rng.floats(TOKENS * k), isa);
                 let mut out = vec![0.0; TOKENS * rows];
-                let decode = best(4, || {
+                let decode = best(8, || {
                     (0..copies).for_each(|c| run(isa, &w, &memory, &x, 1, c, &mut out))
                 });
                 let prefill = best(3, || run(isa, &w, &memory, &x, TOKENS, 0, &mut out));

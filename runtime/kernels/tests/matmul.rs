@@ -100,6 +100,27 @@ proptest! {
     }
 }
 
+/// The SIMD tiers round at the same places: a model gives the same tokens on either.
+#[test]
+fn vector_tiers_agree_to_the_bit() {
+    let tiers: Vec<_> = supported().filter(|i| i.name != "scalar").collect();
+    for dtype in DType::ALL {
+        for (rows, k, tokens) in [(37, 512, 11), (16, 1_280, 1)] {
+            let mut rng = Rng::new(rows as u64);
+            let w = Matrix::random(dtype, rows, k, &mut rng);
+            let xs = rng.floats(tokens * k);
+            let mut results = tiers.iter().map(|isa| {
+                let x = Activations::new(dtype, k, &xs, isa);
+                let out = matmul(isa, &w, &x, 0..rows, 0..tokens, rows);
+                out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            });
+            if let Some(first) = results.next() {
+                assert!(results.all(|r| r == first), "{}", dtype.name());
+            }
+        }
+    }
+}
+
 /// K beyond whatever a tier stages at once, panels beyond what it keeps in cache.
 #[test]
 fn long_rows_and_many_of_them() {

@@ -34,6 +34,8 @@ pub trait Stage: Sized {
 /// What a quantised format wants to know of the sums of the activations' bytes.
 #[derive(Clone, Copy)]
 pub enum Fix {
+    /// Nothing.
+    None,
     /// Per 32 columns, the sum times this: `-bias` if weights are stored as `q + bias`.
     Whole(i32),
     /// The same per 16 columns.
@@ -65,7 +67,7 @@ pub trait Kernel {
     /// The weight type.
     const DTYPE: DType;
     /// What it needs besides bytes and scales, if it is quantised.
-    const FIX: Fix = Fix::Scaled;
+    const FIX: Fix = Fix::None;
     /// How its activations are staged.
     type Stage: Stage;
 
@@ -239,6 +241,7 @@ impl Stage for Bytes {
             }
             let fixes = self.fixes.as_chunks_mut::<T>().0.iter_mut();
             match fix {
+                Fix::None => {}
                 Fix::Whole(by) => fixes.zip(sums).for_each(|(to, s)| _ = to[t].write(by * s)),
                 Fix::Halves(by) => fixes.zip(bytes.as_chunks::<16>().0).for_each(|(to, q)| {
                     let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();

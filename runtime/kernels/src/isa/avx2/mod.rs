@@ -1,19 +1,25 @@
-//! `avx2`.
+//! 256-bit vectors: AVX2, FMA and F16C.
+
+use core::arch::x86_64::*;
 
 use super::Isa;
-use super::scalar::{attend, elementwise, matmul, norm, quantize};
+use super::scalar::{attend, elementwise, norm};
+
+mod matmul_float;
+mod matmul_quant;
+mod quantize;
 
 /// The table.
 pub static AVX2: Isa = Isa {
     name: "avx2",
     matmul: [
-        matmul::f32,
-        matmul::f16,
-        matmul::bf16,
-        matmul::q8_0,
-        matmul::q4_0,
-        matmul::q4_k,
-        matmul::q6_k,
+        matmul_float::f32,
+        matmul_float::f16,
+        matmul_float::bf16,
+        matmul_quant::q8_0,
+        matmul_quant::q4_0,
+        matmul_quant::q4_k,
+        matmul_quant::q6_k,
     ],
     quantize_row: quantize::quantize_row,
     rmsnorm_row: norm::rmsnorm_row,
@@ -22,3 +28,45 @@ pub static AVX2: Isa = Isa {
     attend: attend::attend,
     to_f16: elementwise::to_f16,
 };
+
+/// The lanes of both halves of a group that has `rows` rows left.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tail_masks(rows: usize) -> [__m256i; 2] {
+    let rows = _mm256_set1_epi32(rows.min(16) as i32);
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    [
+        _mm256_cmpgt_epi32(rows, lanes),
+        _mm256_cmpgt_epi32(rows, _mm256_add_epi32(lanes, _mm256_set1_epi32(8))),
+    ]
+}
+
+/// A group's sums so far; zero outside the masks.
+///
+/// # Safety
+/// The lanes in the masks are there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load(out: *const f32, masks: [__m256i; 2]) -> [__m256; 2] {
+    // SAFETY: passed on.
+    unsafe {
+        [
+            _mm256_maskload_ps(out, masks[0]),
+            _mm256_maskload_ps(out.wrapping_add(8), masks[1]),
+        ]
+    }
+}
+
+/// Puts a group's sums.
+///
+/// # Safety
+/// The lanes in the masks are there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store(out: *mut f32, masks: [__m256i; 2], sums: [__m256; 2]) {
+    // SAFETY: passed on.
+    unsafe {
+        _mm256_maskstore_ps(out, masks[0], sums[0]);
+        _mm256_maskstore_ps(out.wrapping_add(8), masks[1], sums[1]);
+    }
+}

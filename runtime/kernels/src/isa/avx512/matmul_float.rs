@@ -8,7 +8,7 @@ use crate::isa::Matmul;
 use crate::isa::blocking::{self, Floats, Kernel, Panel};
 
 /// Bytes ahead of the weights in use.
-const AHEAD: usize = 768;
+const AHEAD: usize = 4096;
 
 /// How the columns of a group become vectors of f32.
 trait Columns: Kernel<Stage = Floats> {
@@ -109,26 +109,26 @@ impl Columns for Bf16 {
     }
 }
 
-/// Several groups at once: for one token to have several streams of memory, for more to use a broadcast several times.
+/// Several groups at once: they share each broadcast of an activation, and their sums hide each other's latency.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
 unsafe fn panel<C: Columns, const T: usize>(p: &Panel, x: &Floats) {
     let groups = p.rows.div_ceil(GROUP);
-    let at_once = if T <= 2 { 4 } else { 2 };
     let mut g = 0;
-    // SAFETY: groups `g..g + at_once` are in the panel.
+    // SAFETY: the groups are in the panel.
     unsafe {
-        while g + at_once <= groups {
-            if T <= 2 {
+        if T == 2 {
+            while g + 4 <= groups {
                 tile::<C, 4, T>(p, g, x);
-            } else {
-                tile::<C, 2, T>(p, g, x);
+                g += 4;
             }
-            g += at_once;
         }
-        while g < groups {
+        while g + 2 <= groups {
+            tile::<C, 2, T>(p, g, x);
+            g += 2;
+        }
+        if g < groups {
             tile::<C, 1, T>(p, g, x);
-            g += 1;
         }
     }
 }
@@ -151,10 +151,16 @@ unsafe fn tile<C: Columns, const G: usize, const T: usize>(p: &Panel, g: usize, 
     }
     let column_bytes = C::DTYPE.block_bytes() * GROUP;
     for k in (0..p.cols & !1).step_by(2) {
-        for i in 0..G {
-            _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(k * column_bytes + AHEAD).cast());
-            if column_bytes == 64 {
-                _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(k * column_bytes + AHEAD + 64).cast());
+        // Behind the end of these groups come the next `G`, not what lies there.
+        let ahead = k * column_bytes + AHEAD;
+        let ahead = if ahead < p.cols * column_bytes {
+            ahead
+        } else {
+            ahead + (G - 1) * p.group_bytes
+        };
+        for w in w {
+            for line in 0..2 * column_bytes / 64 {
+                _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(ahead + line * 64).cast());
             }
         }
         // SAFETY: columns `k` and `k + 1` are in the chunk.

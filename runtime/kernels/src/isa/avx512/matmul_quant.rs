@@ -7,8 +7,11 @@ use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel};
 
-/// Bytes ahead of the weights in use.
-const AHEAD: usize = 1024;
+/// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
+const AHEAD: usize = 4096;
+
+/// From this many columns on, one token takes groups two at a time: its bytes do not stay in L1 beside the weights.
+const LONG: usize = 4096;
 
 /// 32 columns of 16 rows, four columns a vector, unsigned.
 type Quads = [__m512i; 8];
@@ -284,7 +287,8 @@ unsafe fn dot(mut int: __m512i, w: &[__m512i], x: *const i8) -> __m512i {
     int
 }
 
-/// Several groups at once for few tokens, to have several streams of memory.
+/// One group after the other, so that memory is read front to back, unless there is so little to do for each that it
+/// pays to share the activations.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
 unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
@@ -292,13 +296,7 @@ unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
     let mut g = 0;
     // SAFETY: the groups are in the panel.
     unsafe {
-        if T == 1 {
-            while g + 4 <= groups {
-                tile::<B, 4, T>(p, g, x);
-                g += 4;
-            }
-        }
-        if T == 2 {
+        if T == 2 || T == 1 && p.cols >= LONG {
             while g + 2 <= groups {
                 tile::<B, 2, T>(p, g, x);
                 g += 2;
@@ -330,13 +328,22 @@ unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x
     let block_bytes = B::DTYPE.block_bytes() * GROUP;
     let steps = B::DTYPE.block_len() / 32;
     let fixes = if let Fix::Halves(_) = B::FIX { 2 } else { 1 };
+    let step_bytes = block_bytes / steps;
+    let chunk_bytes = p.cols / 32 * step_bytes;
     let mut at = 0;
     while at < p.cols / 32 {
         for j in 0..steps {
+            // Behind the end of these groups come the next `G`, not what lies there.
+            let ahead = at * step_bytes + AHEAD;
+            let ahead = if ahead < chunk_bytes {
+                ahead
+            } else {
+                ahead + (G - 1) * p.group_bytes
+            };
             for i in 0..G {
-                for line in 0..(block_bytes / steps).div_ceil(64) {
-                    let ahead = j * (block_bytes / steps) + line * 64 + AHEAD;
-                    _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(ahead).cast());
+                for line in 0..step_bytes.div_ceil(64) {
+                    let start = p.w.wrapping_add((g + i) * p.group_bytes);
+                    _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(ahead + line * 64).cast());
                 }
                 // SAFETY: the block is in the chunk, the same columns are in the stage.
                 unsafe {
