@@ -34,23 +34,7 @@ impl Arena {
     /// [`Error::WrongLayout`] if the file was packed for another layout, [`Error::Weights`] if it has another amount of
     /// weights, [`Error::Memory`], [`Error::Io`].
     pub fn new(layout: &Layout, file: &WeightsFile) -> Result<Arena, Error> {
-        let header = file.header();
-        if header.layout_hash != layout.hash {
-            return Err(Error::WrongLayout {
-                path: file.path().into(),
-                program: (layout.model.into(), short(&layout.hash)),
-                file: (header.model.clone(), short(&header.layout_hash)),
-            });
-        }
-        if header.weights_bytes != layout.weights_bytes as u64 {
-            return Err(Error::Weights {
-                path: file.path().into(),
-                what: format!(
-                    "it has {} bytes of weights, the program needs {}",
-                    header.weights_bytes, layout.weights_bytes
-                ),
-            });
-        }
+        file.expect_layout(layout)?;
         layout.check()?;
         let mut memory = Memory::reserve(layout.arena_bytes).map_err(|source| Error::Memory {
             bytes: layout.arena_bytes,
@@ -112,12 +96,6 @@ impl Arena {
             start = s.arena_offset + s.bytes;
         }
     }
-}
-
-/// As much of a hash as a person compares.
-fn short(hash: &[u8; 32]) -> [u8; 8] {
-    let (&start, _) = hash.split_first_chunk().expect("8 is less than 32");
-    start
 }
 
 impl fmt::Debug for Arena {

@@ -154,7 +154,7 @@ impl<P: Program> Runner<P> {
     /// [`Error::EmptyPrompt`], [`Error::TokenOutOfRange`], [`Error::TooLong`] before anything ran; [`Error::Poisoned`],
     /// [`Error::Panicked`].
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32], Error> {
-        self.admit(ids)?;
+        self.check(ids)?;
         let mut rest = ids;
         while let Some((chunk, more)) = self.next_chunk(rest) {
             self.step(chunk, more.is_empty().then(|| chunk.len() - 1))?;
@@ -168,7 +168,7 @@ impl<P: Program> Runner<P> {
     /// # Errors
     /// Those of [`Runner::prefill`].
     pub fn prefill_each(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), Error> {
-        self.admit(ids)?;
+        self.check(ids)?;
         let mut rest = ids;
         while let Some((chunk, more)) = self.next_chunk(rest) {
             let done = ids.len() - rest.len();
@@ -246,8 +246,11 @@ impl<P: Program> Runner<P> {
         self.reset();
     }
 
-    /// Whether `ids` can be appended.
-    fn admit(&self, ids: &[u32]) -> Result<(), Error> {
+    /// Whether `ids` can be appended, as every call finds out first.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`], [`Error::TokenOutOfRange`], [`Error::TooLong`], [`Error::Poisoned`].
+    pub fn check(&self, ids: &[u32]) -> Result<(), Error> {
         let Layout { context, vocab, .. } = self.layout;
         if self.poisoned {
             return Err(Error::Poisoned);

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::hash::{Xxh64, xxh64};
+use crate::layout::Layout;
 
 /// Everything in the file starts on a multiple of this many bytes.
 pub const PAGE: usize = 4096;
@@ -332,6 +333,31 @@ impl WeightsFile {
             header,
             tokenizer,
         })
+    }
+
+    /// Whether the file was packed for `layout`.
+    ///
+    /// # Errors
+    /// [`Error::WrongLayout`]; [`Error::Weights`] if the layouts agree but not the amount of weights.
+    pub fn expect_layout(&self, layout: &Layout) -> Result<(), Error> {
+        let header = &self.header;
+        if header.layout_hash != layout.hash {
+            return Err(Error::WrongLayout {
+                path: self.path.clone(),
+                program: (layout.model.into(), array(&layout.hash[..8])),
+                file: (header.model.clone(), array(&header.layout_hash[..8])),
+            });
+        }
+        if header.weights_bytes != layout.weights_bytes as u64 {
+            return Err(Error::Weights {
+                path: self.path.clone(),
+                what: format!(
+                    "it has {} bytes of weights, the program needs {}",
+                    header.weights_bytes, layout.weights_bytes
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// The file's first page.
