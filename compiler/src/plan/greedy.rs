@@ -149,11 +149,10 @@ impl Shelf {
         for (seen, s) in self.slabs.iter().enumerate() {
             if s.lo < rect.hi && rect.lo < s.hi {
                 // The gap [free, s.start) holds the rectangle with this many bytes to spare.
-                if let Some(slack) = s.start.checked_sub(free).and_then(|room| room.checked_sub(rect.end)) {
-                    if gap.offer(free, slack) {
-                        *work += seen as u64;
-                        return free;
-                    }
+                let slack = s.start.checked_sub(free).and_then(|room| room.checked_sub(rect.end));
+                if slack.is_some_and(|slack| gap.offer(free, slack)) {
+                    *work += seen as u64;
+                    return free;
                 }
                 free = free.max(round_up(s.end, align));
             }

@@ -235,12 +235,12 @@ struct Ownership {
 impl Ownership {
     /// Makes `at` a boundary: a segment that contains it is cut in two.
     fn cut(&mut self, at: u64) {
-        if let Some((_, (end, owners))) = self.segments.range_mut(..at).next_back() {
-            if *end > at {
-                let upper = (*end, owners.clone());
-                *end = at;
-                self.segments.insert(at, upper);
-            }
+        if let Some((_, (end, owners))) = self.segments.range_mut(..at).next_back()
+            && *end > at
+        {
+            let upper = (*end, owners.clone());
+            *end = at;
+            self.segments.insert(at, upper);
         }
     }
 

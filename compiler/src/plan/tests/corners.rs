@@ -51,7 +51,7 @@ fn pins_are_kept_and_worked_around() {
     p.buffers[0].pinned = Some(64);
     let s = solved(&p);
     assert_eq!((s.offsets.as_slice(), s.peak), (&[64, 0, 128][..], 256));
-    p.buffers[0].live = vec![9..9];
+    p.buffers[0].live.clear();
     p.buffers[0].pinned = Some(1 << 40);
     assert_eq!(solved(&p).peak, 192);
 }
@@ -59,12 +59,13 @@ fn pins_are_kept_and_worked_around() {
 #[test]
 fn contradictions_are_errors() {
     let base = || problem(&[(64, 64, 0..3), (32, 32, 0..3)]);
-    let with = |change: fn(&mut Problem)| {
+    type Change = fn(&mut Problem);
+    let with = |change: Change| {
         let mut p = base();
         change(&mut p);
         solve(&p).expect_err("not a problem").to_string()
     };
-    let cases: &[(fn(&mut Problem), &str)] = &[
+    let cases: &[(Change, &str)] = &[
         (|p| p.buffers[1].id = "b0".into(), "two buffers are called `b0`"),
         (
             |p| p.buffers[1].align = 0,
@@ -112,7 +113,7 @@ fn contradictions_are_errors() {
                     part: 0,
                     whole: 1,
                     delta: 0,
-                }]
+                }];
             },
             "view `b0` does not fit inside `b1`",
         ),
@@ -122,7 +123,7 @@ fn contradictions_are_errors() {
                     part: 1,
                     whole: 0,
                     delta: u64::MAX,
-                }]
+                }];
             },
             "view `b1` does not fit inside `b0`",
         ),
@@ -132,7 +133,7 @@ fn contradictions_are_errors() {
                     part: 1,
                     whole: 0,
                     delta: 16,
-                }]
+                }];
             },
             "its place contradicts its alignment",
         ),

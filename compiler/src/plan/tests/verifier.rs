@@ -11,7 +11,7 @@ fn valid(p: &Problem, s: &Solution) -> bool {
             let together = (0..20).any(|t| alive(a, t) && alive(b, t));
             !together || s.offsets[i] + a.size <= s.offsets[j] || s.offsets[j] + b.size <= s.offsets[i]
         };
-        s.offsets[i] % a.align == 0
+        s.offsets[i].is_multiple_of(a.align)
             && (!lives || s.offsets[i] + a.size <= s.peak)
             && p.buffers.iter().enumerate().skip(i + 1).all(apart)
     };
