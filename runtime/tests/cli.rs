@@ -61,7 +61,11 @@ fn logits_are_the_same_through_every_path() {
         "--prefill-chunks 1,17,1",
     ] {
         let line = format!("logits --ids {} --out {} {flags}", list(&ids), file.display());
-        for done in [run::<Packed>(&line, &packed), run::<Stride>(&line, &stride)] {
+        for (run, weights) in [
+            (run::<Packed> as fn(&str, &Path) -> Done, &packed),
+            (run::<Stride>, &stride),
+        ] {
+            let done = run(&line, weights);
             assert_eq!((done.code, &*done.out, &*done.err), (0, "", ""), "{flags}");
             let (shape, values) = read_logits(&file);
             assert_eq!(shape, [19, VOCAB]);
