@@ -13,6 +13,15 @@ pub const fn split(n: usize, granule: usize, ith: usize, nth: usize) -> Range<us
     lo..hi
 }
 
+/// The smallest multiple of both.
+pub const fn common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
 /// How a step's work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
@@ -30,4 +39,45 @@ pub enum Axis {
     Heads,
     /// All of it on worker 0.
     Serial,
+}
+
+/// One worker's part of a `[tokens, cols]` tensor: a rectangle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Rows.
+    pub tokens: Range<usize>,
+    /// Columns of those rows.
+    pub cols: Range<usize>,
+}
+
+impl Axis {
+    /// What worker `ith` of `nth` owns of a `[tokens, cols]` tensor.
+    ///
+    /// # Panics
+    /// For [`Axis::Heads`], which only attention can be divided by.
+    pub const fn share(self, tokens: usize, cols: usize, ith: usize, nth: usize) -> Share {
+        self.share_in(1, tokens, cols, ith, nth)
+    }
+
+    /// [`Axis::share`], with columns cut at multiples of `unit` too.
+    ///
+    /// # Panics
+    /// For [`Axis::Heads`], which only attention can be divided by.
+    pub const fn share_in(self, unit: usize, tokens: usize, cols: usize, ith: usize, nth: usize) -> Share {
+        match self {
+            Axis::Tokens { granule } => Share {
+                tokens: split(tokens, granule, ith, nth),
+                cols: 0..cols,
+            },
+            Axis::Columns { granule } => Share {
+                tokens: 0..tokens,
+                cols: split(cols, common_multiple(granule, unit), ith, nth),
+            },
+            Axis::Serial => Share {
+                tokens: 0..if ith == 0 { tokens } else { 0 },
+                cols: 0..cols,
+            },
+            Axis::Heads => panic!("only attention is divided by heads"),
+        }
+    }
 }

@@ -74,6 +74,11 @@ pub struct Attend {
     pub window: usize,
 }
 
+/// The positions that the query at `position` sees: itself and those before it, `window` at most.
+pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> {
+    position.saturating_sub(window.saturating_sub(1))..position + 1
+}
+
 /// The primitives of one instruction set.
 pub struct Isa {
     /// `scalar`, `avx2`, `avx512`: as accepted by `CKC_ISA`.
@@ -82,8 +87,10 @@ pub struct Isa {
     pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
     /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
     pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
-    /// `out = x / sqrt(mean(x^2) + eps) * weight`; `out` may be `x`.
-    pub rmsnorm_row: unsafe fn(x: *const f32, weight: *const f32, n: usize, eps: f32, out: *mut f32),
+    /// `sum(x^2)`: the statistic of an RMS norm.
+    pub sum_squares: unsafe fn(x: *const f32, n: usize) -> f32,
+    /// `out = x * factor * weight`; `out` may be `x`.
+    pub scale_row: unsafe fn(x: *const f32, factor: f32, weight: *const f32, n: usize, out: *mut f32),
     /// `out = a + b`; `out` may be `a` or `b`.
     pub add_row: unsafe fn(a: *const f32, b: *const f32, n: usize, out: *mut f32),
     /// `out = gate_fn(gate) * up`; `out` may be `gate` or `up`.

@@ -5,6 +5,34 @@
 //! - how many bytes of workspace it needs (a `const fn` that the compiler's planner calls too),
 //! - and what it computes ([`Kernel::run`]), on the part of worker `ith` of `nth`.
 
+pub mod activation;
+mod attention;
+mod cache;
+mod elementwise;
+mod embed;
+pub mod layernorm;
+pub mod linear;
+pub mod loss;
+mod norm;
+mod project;
+mod project_glu;
+mod quantize;
+mod rotate;
+mod rows;
+mod select;
+mod source;
+
+pub use attention::Attention;
+pub use cache::{CacheKeys, CacheValues};
+pub use elementwise::{Add, Glu};
+pub use embed::Embed;
+pub use norm::{AddNorm, EmbedNorm, RmsNorm};
+pub use project::{AttentionProject, Project, Workspace, project_workspace};
+pub use project_glu::ProjectGlu;
+pub use quantize::Quantize;
+pub use rotate::Rotate;
+pub use select::SelectRow;
+
 use crate::{
     dtype::{ActType, DType},
     isa::Isa,

@@ -1,0 +1,341 @@
+//! Projections: matmuls with what fusion puts in front of them and behind them.
+
+use core::ops::Range;
+
+use super::attention::Attention;
+use super::cache::MAX_HEAD;
+use super::rows::Rows;
+use super::source::{self, Outputs};
+use super::{Ctx, Kernel, MAX_WORKERS, Part, Sink, Source, Weight};
+use crate::dtype::{ActType, GROUP};
+use crate::isa::Matmul;
+use crate::partition::{Axis, Share, common_multiple};
+
+/// A kernel's private bytes in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Byte offset in the arena.
+    pub offset: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Bytes of workspace for input rows of `k` elements, `tokens` of them at most, prepared as `float` rows, as `quantised`
+/// rows or as both.
+///
+/// By tokens, each worker prepares its own rows and there is one of each; by columns, every worker needs every row and
+/// prepares them for itself.
+///
+/// Only what is prepared counts: a [`Source::Rows`] in the form that the weights read takes nothing.
+pub const fn project_workspace(k: usize, float: bool, quantised: bool, tokens: usize, axis: Axis) -> usize {
+    let workers = match axis {
+        Axis::Columns { .. } => MAX_WORKERS,
+        Axis::Tokens { .. } | Axis::Heads | Axis::Serial => 1,
+    };
+    let mut row = 0;
+    if float {
+        row += ActType::F32.row_bytes(k);
+    }
+    if quantised {
+        row += ActType::Q8.row_bytes(k);
+    }
+    workers * tokens * row
+}
+
+/// The input rows, in the forms that the weights read.
+pub(super) struct Inputs {
+    float: Option<Rows>,
+    quantised: Option<Rows>,
+}
+
+impl Inputs {
+    /// Prepares rows `tokens` of `source`, for this worker, for `weights`.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; the workspace is [`project_workspace`] bytes or more.
+    pub(super) unsafe fn prepare(
+        ctx: &Ctx<'_>,
+        source: &Source,
+        weights: impl Iterator<Item = Weight>,
+        workspace: &Workspace,
+        axis: Axis,
+        tokens: Range<usize>,
+    ) -> Inputs {
+        let (mut float, mut quantised) = (false, false);
+        for weight in weights {
+            assert!(weight.cols == source.cols(), "weights and input rows differ in length");
+            quantised |= weight.dtype.quantised();
+            float |= !weight.dtype.quantised();
+        }
+        let mut inputs = Inputs {
+            float: None,
+            quantised: None,
+        };
+        let mut outputs = [
+            (ActType::F32, float, &mut inputs.float),
+            (ActType::Q8, quantised, &mut inputs.quantised),
+        ];
+        // Rows that are there already.
+        if let Source::Rows(slot) = source {
+            for (act, wanted, rows) in &mut outputs {
+                if *wanted && slot.act == *act {
+                    **rows = Some(Rows::of(ctx, slot, ctx.tokens, *act));
+                    *wanted = false;
+                }
+            }
+        }
+        // By columns, worker by worker; else one place for all.
+        let (places, place) = match axis {
+            Axis::Columns { .. } => (ctx.nth, ctx.ith),
+            Axis::Tokens { .. } | Axis::Heads | Axis::Serial => (1, 0),
+        };
+        let mut used = 0;
+        let mut made = [None; 2];
+        for (i, (act, wanted, rows)) in outputs.into_iter().enumerate() {
+            if wanted {
+                let one = ctx.tokens * act.row_bytes(source.cols());
+                assert!(used + places * one <= workspace.bytes, "workspace too small");
+                let at = workspace.offset + used + place * one;
+                made[i] = Some(Rows::at_offset(ctx, at, ctx.tokens, source.cols(), act));
+                *rows = made[i];
+                used += places * one;
+            }
+        }
+        if made.iter().any(Option::is_some) {
+            let k = source.cols();
+            let own = match axis {
+                Axis::Columns { .. } => Axis::Columns { granule: GROUP }.share(0, k, ctx.ith, ctx.nth).cols,
+                Axis::Tokens { .. } | Axis::Heads | Axis::Serial => 0..k,
+            };
+            for t in tokens {
+                let out = Outputs {
+                    f32: made[0].map(|rows| rows.at(t, 0, k)),
+                    q8: made[1].map(|rows| rows.q8(t)),
+                };
+                // SAFETY: the rows are this worker's, in the workspace, and have `k` elements.
+                unsafe { source::write_row(ctx, source, t, own.clone(), 0..k, out) };
+            }
+        }
+        inputs
+    }
+
+    /// `out[t][r] = dot(x[t], w[r])` for `tokens` and rows `rows` of `weight`; `rows` starts at a whole group.
+    ///
+    /// # Safety
+    /// The rows `tokens` have been prepared; `out` is valid for `tokens.len()` rows of `rows.len()` floats at
+    /// `out_stride`.
+    pub(super) unsafe fn matmul(
+        &self,
+        ctx: &Ctx<'_>,
+        weight: &Weight,
+        tokens: Range<usize>,
+        rows: Range<usize>,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        let x = if weight.dtype.quantised() {
+            &self.quantised
+        } else {
+            &self.float
+        };
+        let x = x.expect("inputs were prepared for these weights");
+        let matmul = Matmul {
+            w: weight.rows_at(ctx, rows.start, rows.len()),
+            k: weight.cols,
+            rows: rows.len(),
+            x: x.row(tokens.start),
+            x_stride: x.stride(),
+            tokens: tokens.len(),
+            out,
+            out_stride,
+        };
+        // SAFETY: weights and inputs were checked to be in the arena; the caller vouches for `out`.
+        unsafe { (ctx.isa.matmul[weight.dtype as usize])(&matmul) };
+    }
+}
+
+/// Tokens of a tile on its way into the cache.
+const TILE_TOKENS: usize = 16;
+/// Its columns: a head, which may start in the middle of a group of rows.
+const TILE_COLS: usize = MAX_HEAD + GROUP;
+
+#[repr(align(64))]
+struct Tile([f32; TILE_TOKENS * TILE_COLS]);
+
+impl Part {
+    /// What worker `ith` of `nth` computes of this part's outputs: columns are cut at whole groups of rows, and at
+    /// whole heads where heads are rotated.
+    pub const fn share(&self, axis: Axis, tokens: usize, ith: usize, nth: usize) -> Share {
+        let unit = match self.sink {
+            Sink::Store(_) | Sink::Values { .. } => GROUP,
+            Sink::Rope { rope, .. } | Sink::RopeKeys { rope, .. } => common_multiple(GROUP, rope.head_dim),
+        };
+        axis.share_in(unit, tokens, self.weight.rows, ith, nth)
+    }
+
+    /// Computes this worker's share.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; `inputs` were prepared for the same axis.
+    unsafe fn run(&self, ctx: &Ctx<'_>, inputs: &Inputs, axis: Axis) {
+        let Share { tokens, cols } = self.share(axis, ctx.tokens, ctx.ith, ctx.nth);
+        if tokens.is_empty() || cols.is_empty() {
+            return;
+        }
+        match &self.sink {
+            Sink::Store(out) | Sink::Rope { out, .. } => {
+                let out = Rows::f32(ctx, out, ctx.tokens);
+                let (first, n) = (cols.start, cols.len());
+                let to = out.at(tokens.start, first, n);
+                // SAFETY: these rows and columns of `out` belong to this worker.
+                unsafe { inputs.matmul(ctx, &self.weight, tokens.clone(), cols.clone(), to, out.floats()) };
+                for t in tokens {
+                    // SAFETY: as above.
+                    unsafe {
+                        self.add_bias(ctx, first, n, out.at(t, first, n));
+                        if let Sink::Rope { rope, .. } = &self.sink {
+                            rope.rotate_row(ctx, &out, t, cols.clone());
+                        }
+                    }
+                }
+            }
+            // SAFETY: the caller's contract.
+            Sink::RopeKeys { cache, .. } => unsafe { self.to_cache(ctx, inputs, tokens, cols, cache.head_dim) },
+            // SAFETY: the caller's contract.
+            Sink::Values { .. } => unsafe { self.to_cache(ctx, inputs, tokens, cols, MAX_HEAD) },
+        }
+    }
+
+    /// Adds the bias of columns `first..first + n` to the row at `out`.
+    ///
+    /// # Safety
+    /// `out` is valid for `n` reads and writes.
+    unsafe fn add_bias(&self, ctx: &Ctx<'_>, first: usize, n: usize, out: *mut f32) {
+        if let Some(bias) = &self.bias {
+            // SAFETY: the bias has these elements, and so has the row.
+            unsafe { (ctx.isa.add_row)(out, bias.at(ctx, first, n), n, out) };
+        }
+    }
+
+    /// Computes `step` columns of a few tokens at a time on the stack, and stores them in the cache.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; the outputs `cols` of `tokens` belong to this worker.
+    unsafe fn to_cache(&self, ctx: &Ctx<'_>, inputs: &Inputs, tokens: Range<usize>, cols: Range<usize>, step: usize) {
+        assert!(step <= MAX_HEAD, "a head has at most 256 elements");
+        let mut tile = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        for lo in cols.clone().step_by(step) {
+            let hi = (lo + step).min(cols.end);
+            let group = lo / GROUP * GROUP;
+            for t0 in tokens.clone().step_by(TILE_TOKENS) {
+                let t1 = (t0 + TILE_TOKENS).min(tokens.end);
+                let out = tile.0.as_mut_ptr();
+                // SAFETY: the tile has room for these tokens, and for a step that starts inside a group.
+                unsafe { inputs.matmul(ctx, &self.weight, t0..t1, group..hi, out, TILE_COLS) };
+                for t in t0..t1 {
+                    let row = &mut tile.0[(t - t0) * TILE_COLS + lo - group..][..hi - lo];
+                    // SAFETY: the row has `hi - lo` elements; their place in the cache belongs to this worker.
+                    unsafe {
+                        self.add_bias(ctx, lo, hi - lo, row.as_mut_ptr());
+                        self.put(ctx, t, lo, row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores columns `lo..` of token `t` in the cache.
+    ///
+    /// # Safety
+    /// Their place in the cache belongs to this worker.
+    unsafe fn put(&self, ctx: &Ctx<'_>, t: usize, lo: usize, row: &mut [f32]) {
+        let position = ctx.pos + t;
+        match &self.sink {
+            Sink::RopeKeys { rope, cache } => {
+                assert!(
+                    rope.head_dim == cache.head_dim && row.len() == cache.head_dim,
+                    "a head is rotated whole"
+                );
+                // SAFETY: the row is one head.
+                unsafe {
+                    rope.rotate_head(ctx, position, row.as_mut_ptr());
+                    cache.put_key(ctx, lo / cache.head_dim, position, 0, row.len(), row.as_ptr());
+                }
+            }
+            Sink::Values { cache } => cache.heads_of(lo..lo + row.len(), |head, first, n, col| {
+                let x = row[col - lo..][..n].as_ptr();
+                // SAFETY: `x` has `n` elements.
+                unsafe { cache.put_value(ctx, head, position, first, n, x) };
+            }),
+            Sink::Store(_) | Sink::Rope { .. } => unreachable!("not a sink in the cache"),
+        }
+    }
+}
+
+/// Some projections of the same input rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Project<'a> {
+    /// Where the input rows come from.
+    pub source: Source,
+    /// The matrices.
+    pub parts: &'a [Part],
+    /// [`project_workspace`] bytes.
+    pub workspace: Workspace,
+    /// `Tokens`, `Columns` or `Serial`; columns are cut as [`Part::share`] says.
+    pub axis: Axis,
+}
+
+impl Kernel for Project<'_> {
+    fn axis(&self) -> Axis {
+        self.axis
+    }
+
+    unsafe fn run(&self, ctx: &Ctx<'_>) {
+        let tokens = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens;
+        let weights = self.parts.iter().map(|part| part.weight);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let inputs = Inputs::prepare(ctx, &self.source, weights, &self.workspace, self.axis, tokens);
+            for part in self.parts {
+                part.run(ctx, &inputs, self.axis);
+            }
+        }
+    }
+}
+
+/// Attention and the projection behind it, token by token: no other worker's attention output is needed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionProject {
+    /// The attention. Its output is intermediate: give it the slot of `q`, which is overwritten. Its axis is not used.
+    pub attention: Attention,
+    /// The projection of the attention's output.
+    pub part: Part,
+    /// [`project_workspace`] bytes for rows of `heads * head_dim`: nothing for float weights.
+    pub workspace: Workspace,
+    /// `Tokens` or `Serial`.
+    pub axis: Axis,
+}
+
+impl Kernel for AttentionProject {
+    fn axis(&self) -> Axis {
+        self.axis
+    }
+
+    unsafe fn run(&self, ctx: &Ctx<'_>) {
+        assert!(
+            matches!(self.axis, Axis::Tokens { .. } | Axis::Serial),
+            "attention is projected token by token"
+        );
+        let tokens = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens;
+        let source = Source::Rows(self.attention.out);
+        let weights = core::iter::once(self.part.weight);
+        // SAFETY: the caller's contract; this worker owns whole tokens.
+        unsafe {
+            for head in 0..self.attention.heads {
+                self.attention.part(ctx, head, tokens.clone());
+            }
+            let inputs = Inputs::prepare(ctx, &source, weights, &self.workspace, self.axis, tokens);
+            self.part.run(ctx, &inputs, self.axis);
+        }
+    }
+}

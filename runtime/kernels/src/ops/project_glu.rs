@@ -1,0 +1,87 @@
+//! The two projections of a gated MLP together with its activation.
+
+use super::project::{Inputs, Workspace};
+use super::rows::Rows;
+use super::{Ctx, Gate, Kernel, Slot, Source, Vector, Weight};
+use crate::dtype::GROUP;
+use crate::partition::{Axis, Share};
+
+/// Tokens of a tile.
+const TILE_TOKENS: usize = 64;
+/// Columns of a tile.
+const TILE_COLS: usize = 128;
+
+/// Outputs of the up projection that wait for their gate.
+#[repr(align(64))]
+struct Tile([f32; TILE_TOKENS * TILE_COLS]);
+
+/// `out = kind(gate x) * (up x)`, tile by tile: neither product exists as a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProjectGlu {
+    /// Where the input rows come from.
+    pub source: Source,
+    /// The gate's matrix.
+    pub gate: Weight,
+    /// Added to the gate's product.
+    pub gate_bias: Option<Vector>,
+    /// The other matrix, of the same shape.
+    pub up: Weight,
+    /// Added to the other product.
+    pub up_bias: Option<Vector>,
+    /// The gate function.
+    pub kind: Gate,
+    /// f32 rows.
+    pub out: Slot,
+    /// [`super::project_workspace`] bytes.
+    pub workspace: Workspace,
+    /// `Tokens`, `Columns` or `Serial`; columns are cut as [`ProjectGlu::share`] says.
+    pub axis: Axis,
+}
+
+impl ProjectGlu {
+    /// What worker `ith` of `nth` computes of the output: columns are cut at whole groups of rows.
+    pub const fn share(&self, tokens: usize, ith: usize, nth: usize) -> Share {
+        self.axis.share_in(GROUP, tokens, self.gate.rows, ith, nth)
+    }
+}
+
+impl Kernel for ProjectGlu {
+    fn axis(&self) -> Axis {
+        self.axis
+    }
+
+    unsafe fn run(&self, ctx: &Ctx<'_>) {
+        assert!(self.gate.rows == self.up.rows, "gate and up differ in rows");
+        let Share { tokens, cols } = self.share(ctx.tokens, ctx.ith, ctx.nth);
+        let weights = [self.gate, self.up].into_iter();
+        // SAFETY: the caller's contract.
+        let inputs = unsafe { Inputs::prepare(ctx, &self.source, weights, &self.workspace, self.axis, tokens.clone()) };
+        let out = Rows::f32(ctx, &self.out, ctx.tokens);
+        let mut tile = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        for c0 in cols.clone().step_by(TILE_COLS) {
+            let c1 = (c0 + TILE_COLS).min(cols.end);
+            let n = c1 - c0;
+            for t0 in tokens.clone().step_by(TILE_TOKENS) {
+                let t1 = (t0 + TILE_TOKENS).min(tokens.end);
+                let (gate, up) = (out.at(t0, c0, n), tile.0.as_mut_ptr());
+                // SAFETY: these rows and columns of `out` belong to this worker; the tile has room for as many.
+                unsafe {
+                    inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gate, out.floats());
+                    inputs.matmul(ctx, &self.up, t0..t1, c0..c1, up, TILE_COLS);
+                }
+                for t in t0..t1 {
+                    let (gate, up) = (out.at(t, c0, n), tile.0[(t - t0) * TILE_COLS..][..n].as_mut_ptr());
+                    // SAFETY: both have `n` elements, and so have the biases.
+                    unsafe {
+                        for (bias, row) in [(&self.gate_bias, gate), (&self.up_bias, up)] {
+                            if let Some(bias) = bias {
+                                (ctx.isa.add_row)(row, bias.at(ctx, c0, n), n, row);
+                            }
+                        }
+                        (ctx.isa.glu_row)(self.kind, gate, up, n, gate);
+                    }
+                }
+            }
+        }
+    }
+}
