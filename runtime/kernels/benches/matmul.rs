@@ -49,7 +49,11 @@ fn run(isa: &Isa, w: &Matrix, copies: &Aligned, x: &Activations, tokens: usize, 
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with('-'));
+    // `cargo test --all-targets` runs benchmarks too, without this flag.
+    if !flags.iter().any(|f| f == "--bench") {
+        return;
+    }
     let wanted = |i: usize, name: &str| args.get(i).is_none_or(|a| a == name);
     let mut memory = Aligned::new(STREAM);
     memory.bytes_mut().fill(1);
@@ -77,7 +81,9 @@ fn main() {
                 let x = Activations::new(dtype, k, &rng.floats(TOKENS * k), isa);
                 let mut out = vec![0.0; TOKENS * rows];
                 let decode = best(8, || {
-                    (0..copies).for_each(|c| run(isa, &w, &memory, &x, 1, c, &mut out))
+                    for copy in 0..copies {
+                        run(isa, &w, &memory, &x, 1, copy, &mut out);
+                    }
                 });
                 let prefill = best(3, || run(isa, &w, &memory, &x, TOKENS, 0, &mut out));
                 let shape = format!("{rows}x{k}");

@@ -118,9 +118,8 @@ unsafe fn tiles<K: Kernel, const T: usize>(
 ) -> usize {
     let end = t0 + (m.tokens - t0) / T * T;
     let group_bytes = GROUP * K::DTYPE.row_bytes(m.k);
-    let mut k0 = 0;
-    // At least once, so that sums of nothing are zero.
-    while t0 < end {
+    // Once at least, so that sums of nothing are zero.
+    for k0 in (0..m.k.max(1)).step_by(K::Stage::AREA / T) {
         let cols = (m.k - k0).min(K::Stage::AREA / T);
         for t in (t0..end).step_by(T) {
             // SAFETY: rows, columns and tokens are inside `m`; chunks start on whole blocks of weights.
@@ -137,10 +136,6 @@ unsafe fn tiles<K: Kernel, const T: usize>(
                 };
                 K::panel::<T>(&panel, stage);
             }
-        }
-        k0 += cols;
-        if k0 == m.k {
-            break;
         }
     }
     end
