@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 use std::ops::Range;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ck_kernels::partition::{Axis, split};
 
@@ -49,37 +50,53 @@ impl Latency {
     }
 }
 
-/// Measured runs; as many come before them to warm up.
+/// The most samples of a latency, and the time after which fewer have to do.
 const SAMPLES: usize = 2000;
-/// Barriers between two looks at the clock, which costs about a tenth of one.
-const BARRIERS: u32 = 8;
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Not counted: the first ones wake sleeping threads and load the caches.
+const WARM_UP: usize = 100;
+/// Barriers of one job, between two looks at the clock.
+const BARRIERS: u32 = 16;
+
+/// Samples `job`, whose time in nanoseconds counts.
+fn sample(mut job: impl FnMut() -> Result<u64, Error>) -> Result<Latency, Error> {
+    let begin = Instant::now();
+    let mut samples = Vec::with_capacity(SAMPLES);
+    for i in 0..WARM_UP + SAMPLES {
+        let nanos = job()?;
+        let late = begin.elapsed() > PATIENCE;
+        if late || i >= WARM_UP {
+            samples.push(nanos);
+        }
+        if late {
+            break;
+        }
+    }
+    Ok(Latency::of(&mut samples))
+}
 
 impl Report {
     pub(crate) fn new(layout: &Layout, isa: &'static str, arena: &Arena, pool: &mut Pool) -> Result<Self, Error> {
-        let mut samples = Vec::with_capacity(SAMPLES);
-        for i in 0..2 * SAMPLES {
+        let dispatch = sample(|| {
             let begin = Instant::now();
             pool.run(&|_: &Seat<'_>| ())?;
-            if i >= SAMPLES {
-                samples.push(begin.elapsed().as_nanos() as u64);
-            }
-        }
-        let dispatch = Latency::of(&mut samples);
-        let measured = std::sync::Mutex::new(&mut samples);
-        pool.run(&|seat: &Seat<'_>| {
-            // Only worker 0 keeps the time; the others take no lock.
-            let mut kept = (seat.ith() == 0).then(|| measured.lock());
-            for i in 0..SAMPLES {
-                let begin = Instant::now();
-                for _ in 0..BARRIERS {
-                    seat.barrier();
-                }
-                if let Some(Ok(samples)) = &mut kept {
-                    samples[i] = begin.elapsed().as_nanos() as u64 / u64::from(BARRIERS);
-                }
-            }
+            Ok(begin.elapsed().as_nanos() as u64)
         })?;
-        let barrier = Latency::of(&mut samples);
+        // Only worker 0 looks at the clock.
+        let nanos = AtomicU64::new(0);
+        let barrier = sample(|| {
+            pool.run(&|seat: &Seat<'_>| {
+                let begin = (seat.ith() == 0).then(Instant::now);
+                (0..BARRIERS).for_each(|_| seat.barrier());
+                if let Some(begin) = begin {
+                    nanos.store(
+                        begin.elapsed().as_nanos() as u64 / u64::from(BARRIERS),
+                        Ordering::Relaxed,
+                    );
+                }
+            })?;
+            Ok(nanos.load(Ordering::Relaxed))
+        })?;
         Ok(Report {
             layout: *layout,
             isa,

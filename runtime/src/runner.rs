@@ -231,7 +231,7 @@ impl<P: Program> Runner<P> {
         Ok(Arc::clone(&self.tokenizer))
     }
 
-    /// What this machine made of the program. Measures the pool's latencies, for some milliseconds.
+    /// What this machine made of the program. Measures the pool's latencies, for at most some tenths of a second.
     ///
     /// # Errors
     /// [`Error::Panicked`], which no measurement does.

@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use ck_runtime::{Program, cli};
-use common::{CONTEXT, Other, Packed, Stride, VOCAB, expected, pack, prompt};
+use common::{
+    CONTEXT, EOS, Failing, KNOWN, Other, Packed, Stride, VOCAB, expected, pack, prompt, token_byte, tokenizer,
+};
 
 struct Done {
     code: u8,
@@ -143,11 +145,6 @@ fn what_goes_wrong_exits_with_1_and_writes_nothing() {
             format!("logits --ids 1 --out {out} --weights {}", other.display()),
             "another layout",
         ),
-        // The test program fails at position 20.
-        (
-            format!("logits --ids {} --decode-from 20 --out {out}", list(&prompt(21))),
-            "position 20",
-        ),
         ("generate --prompt hello".into(), "without a tokenizer"),
         ("tokenize hello".into(), "without a tokenizer"),
         ("detokenize 1".into(), "without a tokenizer"),
@@ -162,6 +159,14 @@ fn what_goes_wrong_exits_with_1_and_writes_nothing() {
         );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "{line}");
     }
+    let line = format!("logits --ids {} --decode-from 20 --out {out}", list(&prompt(21)));
+    let done = run::<Failing>(&line, &weights);
+    assert!(
+        done.code == 1 && done.err.contains("panicked: position 20"),
+        "{}",
+        done.err
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
     let done = run::<Packed>("report", Path::new("no-such-model.ckw"));
     assert!(done.code == 1 && done.err.contains("--weights"), "{}", done.err);
 }
@@ -212,4 +217,129 @@ fn bench_and_report_speak_json() {
     let report = run::<Packed>("report --json --threads 2", &weights).out;
     assert!(report.contains("\"schema\": \"ckc-runtime/1\""), "{report}");
     assert!(run::<Packed>("report", &weights).out.contains("barrier"));
+}
+
+/// What greedy generation must print.
+fn greedy(prompt: &[u32], n: usize) -> String {
+    let mut ids = prompt.to_vec();
+    let mut bytes = Vec::new();
+    while bytes.len() < n && ids.len() <= CONTEXT {
+        let logits = &expected(&ids)[ids.len() - 1][..KNOWN];
+        let best = (0..KNOWN)
+            .rev()
+            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+            .unwrap() as u32;
+        if best == EOS {
+            break;
+        }
+        bytes.push(token_byte(best));
+        ids.push(best);
+    }
+    String::from_utf8_lossy(&bytes).into_owned() + "\n"
+}
+
+/// The ids of a text, one a byte.
+fn ids(text: &str) -> Vec<u32> {
+    text.bytes()
+        .map(|byte| (0..EOS).find(|&id| token_byte(id) == byte).unwrap())
+        .collect()
+}
+
+#[test]
+fn generation_streams_the_most_likely_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let packed = pack(dir.path(), &Packed::LAYOUT, &tokenizer());
+    let stride = pack(dir.path(), &Stride::LAYOUT, &tokenizer());
+    for prompt in ["a", "HELLO", "é", "@I1AdZ"] {
+        for n in [0, 1, 7, 1000] {
+            let expected = greedy(&ids(prompt), n);
+            for threads in [1, 2, 3] {
+                let line = format!("generate --prompt {prompt} -n {n} --threads {threads}");
+                for (run, weights) in [
+                    (run::<Packed> as fn(&str, &Path) -> Done, &packed),
+                    (run::<Stride>, &stride),
+                ] {
+                    let done = run(&line, weights);
+                    assert_eq!((done.code, &*done.out), (0, &*expected), "{line}: {}", done.err);
+                    assert!(
+                        done.err.starts_with(&format!("prompt {} tokens, ", prompt.len())),
+                        "{}",
+                        done.err
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = pack(dir.path(), &Packed::LAYOUT, &tokenizer());
+    let text = |seed: u32| {
+        let line =
+            format!("generate --prompt A --temp 30 --top-k 40 --min-p 0.001 --repeat-penalty 1.1 -n 30 --seed {seed}");
+        let done = run::<Packed>(&line, &weights);
+        assert_eq!(done.code, 0, "{}", done.err);
+        done.out
+    };
+    assert_eq!(text(1), text(1));
+    assert!((2..10).any(|seed| text(seed) != text(1)));
+}
+
+#[test]
+fn text_becomes_ids_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = pack(dir.path(), &Packed::LAYOUT, &tokenizer());
+    let text = "ABC é ?";
+    let list = list(&ids(text));
+    let file = dir.path().join("text");
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(
+        run::<Packed>(&format!("tokenize --file {}", file.display()), &weights).out,
+        format!("{list}\n")
+    );
+    assert_eq!(run::<Packed>("tokenize --ids é", &weights).out, "76,77\n");
+    assert_eq!(run::<Packed>(&format!("detokenize {list}"), &weights).out, text);
+    let unknown = run::<Packed>("detokenize 1,79", &weights);
+    assert!(unknown.code == 1 && unknown.err.contains("79"), "{}", unknown.err);
+    std::fs::write(&file, [b'A', 0xFF]).unwrap();
+    let broken = run::<Packed>(&format!("tokenize --file {}", file.display()), &weights);
+    assert!(
+        broken.code == 1 && broken.err.contains("not UTF-8 (byte 1)"),
+        "{}",
+        broken.err
+    );
+}
+
+#[test]
+fn perplexity_is_that_of_the_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = pack(dir.path(), &Packed::LAYOUT, &tokenizer());
+    let text: String = (0..21).map(|i| char::from(b'A' + (i * 7 % 20) as u8)).collect();
+    let file = dir.path().join("text");
+    std::fs::write(&file, &text).unwrap();
+    let (mut sum, mut scored) = (0.0, 0);
+    // 21 tokens in windows of 5: the last one has a single token.
+    for window in ids(&text).chunks(5).filter(|window| window.len() > 1) {
+        let rows = expected(window);
+        for (row, &next) in rows.iter().zip(&window[1..]) {
+            let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            sum -= (f64::from(row[next as usize]).exp() / total).ln();
+            scored += 1;
+        }
+    }
+    let expected = format!("perplexity {:.4}\n", (sum / f64::from(scored)).exp());
+    for threads in [1, 2] {
+        let line = format!("perplexity --file {} --context 5 --threads {threads}", file.display());
+        let done = run::<Packed>(&line, &weights);
+        assert!(
+            done.out.ends_with(&expected) && done.out.contains("scored 16, windows 4"),
+            "{}{expected}",
+            done.out
+        );
+    }
+    std::fs::write(&file, "A").unwrap();
+    let done = run::<Packed>(&format!("perplexity --file {}", file.display()), &weights);
+    assert!(done.code == 1 && done.err.contains("at least 2"), "{}", done.err);
 }

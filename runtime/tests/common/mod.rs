@@ -139,7 +139,6 @@ struct Sum(Places);
 /// One row of logits, by column.
 #[derive(Clone, Copy)]
 struct Project(Places);
-/// A step that fails on one worker.
 struct Fail(usize);
 
 unsafe fn f32s<'a>(ctx: &Ctx<'_>, offset: usize, n: usize) -> &'a [f32] {
@@ -219,7 +218,7 @@ impl Kernel for Fail {
 }
 
 macro_rules! program {
-    ($(#[$doc:meta])* $name:ident, $places:expr, $layout:expr) => {
+    ($(#[$doc:meta])* $name:ident, $places:expr, $layout:expr $(, $fail:expr)?) => {
         $(#[$doc])*
         pub struct $name;
 
@@ -237,7 +236,7 @@ macro_rules! program {
                 assert_eq!(w.tokens(), 1);
                 w.run(Embed($places));
                 w.barrier();
-                w.run(Fail(1));
+                $(w.run($fail);)?
                 w.run(Sum($places));
             }
 
@@ -267,6 +266,14 @@ program!(
     layout(PACKED, 3, &[])
 );
 
+program!(
+    /// Fails on one worker, after a barrier, where one token is decoded at position 20.
+    Failing,
+    PACKED,
+    layout(PACKED, 1, &[]),
+    Fail(1)
+);
+
 fn table(id: usize, c: usize) -> f32 {
     ((id * 7 + c * 3) % 5) as f32 - 2.0
 }
@@ -289,6 +296,47 @@ pub fn expected(ids: &[u32]) -> Vec<Vec<f32>> {
 /// A deterministic prompt.
 pub fn prompt(n: usize) -> Vec<u32> {
     (0..n).map(|i| (i * i * 13 + i) as u32 % VOCAB as u32).collect()
+}
+
+/// Ids that [`tokenizer`] knows; the matrices have more rows.
+pub const KNOWN: usize = VOCAB - 1;
+/// Ends a text.
+pub const EOS: u32 = KNOWN as u32 - 1;
+/// Bytes of tokens 0 to 77: ASCII from the space on, then the two bytes of `é`.
+pub fn token_byte(id: u32) -> u8 {
+    match id {
+        76 => 0xC3,
+        77 => 0xA9,
+        id => b' ' + id as u8,
+    }
+}
+
+/// A tokenizer of bytes.
+pub fn tokenizer() -> Vec<u8> {
+    use ck_runtime::tokenizer::format::{HEADER_WORDS, Header, MAGIC, Model, NONE, SECTIONS, Section, token};
+    let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    let mut bytes = vec![NONE; 256];
+    (0..EOS).for_each(|id| bytes[usize::from(token_byte(id))] = id);
+    let mut sections = vec![Vec::new(); SECTIONS];
+    sections[Section::TokenOffsets as usize] = words(&(0..=EOS).chain([EOS]).collect::<Vec<_>>());
+    sections[Section::TokenBytes as usize] = (0..EOS).map(token_byte).collect();
+    sections[Section::TokenFlags as usize] = (0..=EOS).map(|id| if id == EOS { token::SPECIAL } else { 0 }).collect();
+    sections[Section::Bytes as usize] = words(&bytes);
+    sections[Section::ClassIndex as usize] = vec![0; 0x1100 * 2];
+    sections[Section::Eos as usize] = words(&[EOS]);
+    let mut header = [0; HEADER_WORDS];
+    header[Header::VocabLen as usize] = KNOWN as u32;
+    header[Header::Model as usize] = Model::CharBpe.word();
+    header[Header::Bos as usize] = NONE;
+    header[Header::Unk as usize] = NONE;
+    let mut end = MAGIC.len() + 4 * HEADER_WORDS + 8 * SECTIONS;
+    let mut directory = Vec::new();
+    for section in &sections {
+        directory.extend([end as u32, section.len() as u32]);
+        end += section.len();
+    }
+    header[Header::TotalBytes as usize] = end as u32;
+    [MAGIC.to_vec(), words(&header), words(&directory), sections.concat()].concat()
 }
 
 /// Writes the weights of `layout` into `dir`.
