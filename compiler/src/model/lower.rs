@@ -1,0 +1,662 @@
+//! From a description to a graph: repeats are unrolled, names are resolved, ops are checked one by one.
+
+use std::collections::BTreeMap;
+
+use ck_kernels::dtype::ActType;
+use ck_kernels::ops::Pairing;
+
+use super::codes;
+use super::constants::Names;
+use super::decode::{Lenient, Named, Spanned};
+use super::naming;
+use super::ops::Entry;
+use super::scope::{DefId, Scopes};
+use super::sink::{Sink, Span};
+use super::site::{Context, MAX_DIM, Operand, RopeDef, Site, Symbol};
+use super::syntax::{
+    Bound, Carry, Document, InputType, Item, KvType, OpItem, PairingWord, Repeat, RopeSpec, Scaling, Section,
+    WeightType,
+};
+use super::template::Template;
+use super::weights::Table;
+use super::{LoadOptions, Origins};
+use crate::diag::Diagnostic;
+use crate::graph::{Graph, Op, Rope, RopeScaling, Rows, Tensor, TensorId};
+
+/// The most passes of one repeat.
+const MAX_PASSES: usize = 4096;
+
+/// The most ops and passes of a model, all in all.
+const MAX_STEPS: usize = 1 << 16;
+
+/// The most repeats within one another.
+const MAX_NESTING: usize = 4;
+
+/// A graph, with the places it comes from.
+pub struct Lowered {
+    /// The graph. Only right if nothing was reported.
+    pub graph: Graph,
+    /// Where its parts stand.
+    pub origins: Origins,
+    /// Most positions that the model was trained on.
+    pub max_positions: usize,
+}
+
+/// Makes the graph of a description. Mistakes go to the sink.
+pub fn lower(document: &Document, options: &LoadOptions, mut sink: Sink) -> (Lowered, Sink) {
+    // A definition that could not be read is not missing, and what it would use is not unused.
+    let readable = sink.is_empty();
+    if let Some(name) = &document.model.0 {
+        naming::check_model_name(name, &mut sink);
+    }
+    let symbols = symbols(document);
+    let constants = document.constants.as_ref().and_then(|c| c.0.as_ref());
+    let names = Names::new(constants, symbols.keys().cloned().collect(), &mut sink);
+    naming::check(document, &names, &mut sink);
+    let weights = Table::new(document.weights.0.as_ref(), &mut sink);
+    let mut context = Context {
+        sink,
+        names,
+        weights,
+        graph: Graph {
+            name: document
+                .model
+                .0
+                .as_ref()
+                .map(|name| name.value.clone())
+                .unwrap_or_default(),
+            ..Graph::default()
+        },
+        ropes: BTreeMap::new(),
+        symbols,
+        kv: kv_type(document),
+        caches: BTreeMap::new(),
+        head_dims: Vec::new(),
+        tensor_spans: Vec::new(),
+    };
+    let max_positions = limits(document, options, &mut context);
+    ropes(document, &mut context);
+    let mut lowering = Lowering {
+        context,
+        scopes: Scopes::new(homes(document), readable),
+        exported: BTreeMap::new(),
+        layers: 0,
+        layer: None,
+        nesting: 0,
+        steps: 0,
+        stopped: false,
+        skipped: false,
+        op_spans: Vec::new(),
+    };
+    lowering.inputs(document);
+    lowering.sections(document);
+    lowering.outputs(document);
+    lowering.finish(readable, max_positions)
+}
+
+fn symbols(document: &Document) -> BTreeMap<String, Symbol> {
+    let symbols = document.symbols.0.as_ref();
+    let symbol = |bound: &Lenient<Spanned<Bound>>, span: &Span| Symbol {
+        bound: bound.0.as_ref().map(|bound| bound.value),
+        span: span.clone(),
+        used: false,
+    };
+    let all = symbols.map_or(&[][..], |Named(symbols)| symbols).iter();
+    all.map(|(key, bound)| (key.name.clone(), symbol(bound, &key.span)))
+        .collect()
+}
+
+/// The cache's element type: as written, else f32 where the weights are f32, else f16.
+fn kv_type(document: &Document) -> ActType {
+    let weights = document.weights.0.as_ref().and_then(|w| w.dtype.0.as_ref());
+    match document.kv.as_ref().and_then(|kv| kv.0) {
+        Some(KvType::F32) => ActType::F32,
+        Some(KvType::F16) => ActType::F16,
+        None if weights.is_some_and(|dtype| dtype.value == WeightType::F32) => ActType::F32,
+        None => ActType::F16,
+    }
+}
+
+/// The sections' names at their top level.
+fn homes(document: &Document) -> BTreeMap<String, (String, Span)> {
+    let mut homes = BTreeMap::new();
+    for section in document
+        .sections
+        .0
+        .iter()
+        .flat_map(|s| &s.value)
+        .filter_map(|s| s.0.as_ref())
+    {
+        let Some(home) = &section.section.0 else { continue };
+        for item in section.ops.0.iter().flat_map(|items| &items.value) {
+            if let Item::Op(OpItem { name: Some(name), .. }) = item {
+                homes.insert(name.value.clone(), (home.value.clone(), name.span.clone()));
+            }
+        }
+    }
+    homes
+}
+
+/// `0 < batch <= context <= max_positions`, with the options in place of the file's values.
+fn limits(document: &Document, options: &LoadOptions, context: &mut Context) -> usize {
+    let Some(limits) = &document.limits.0 else { return 0 };
+    let mut read = |expr: &Lenient<super::expr::Expr>, what: &str| {
+        let expr = expr.0.as_ref()?;
+        Some((context.whole(expr, what, 0, MAX_DIM)?, expr.span.clone()))
+    };
+    let mut most = read(&limits.context, "`context`");
+    let mut batch = read(&limits.batch, "`batch`");
+    let positions = read(&limits.max_positions, "`max_positions`");
+    let replace = |value: &mut Option<(usize, Span)>, option: Option<usize>| {
+        if let (Some((value, _)), Some(option)) = (value.as_mut(), option) {
+            *value = option;
+        }
+    };
+    replace(&mut most, options.context);
+    replace(&mut batch, options.batch);
+    let said = |option: Option<usize>, flag: &str| match option {
+        Some(value) => format!("`{flag} {value}` stands for this"),
+        None => "is too large or zero".to_string(),
+    };
+    let sink = &mut context.sink;
+    if let (Some((value, span)), Some((positions, known))) = (&most, &positions)
+        && (*value == 0 || value > positions)
+    {
+        let message = format!("the context is from 1 to {positions} positions, not {value}");
+        sink.push(
+            Diagnostic::new(codes::CONTEXT, message)
+                .at(span.clone(), said(options.context, "--context"))
+                .at(known.clone(), "positions that the model was trained on"),
+        );
+    }
+    if let (Some((value, span)), Some((most, known))) = (&batch, &most)
+        && (*value == 0 || value > most)
+    {
+        let message = format!("the batch is from 1 token to the context's {most}, not {value}");
+        sink.push(
+            Diagnostic::new(codes::BATCH, message)
+                .at(span.clone(), said(options.batch, "--batch"))
+                .at(known.clone(), format!("the context is {most}")),
+        );
+    }
+    context.graph.context = most.map_or(1, |(value, _)| value.max(1));
+    context.graph.batch = batch.map_or(1, |(value, _)| value.max(1));
+    positions.map_or(0, |(value, _)| value)
+}
+
+fn ropes(document: &Document, context: &mut Context) {
+    let ropes = document.ropes.as_ref().and_then(|ropes| ropes.0.as_ref());
+    for (key, spec) in ropes.map_or(&[][..], |Named(ropes)| ropes) {
+        let rope = spec.0.as_ref().and_then(|spec| rope(spec, context));
+        let def = RopeDef {
+            rope,
+            id: None,
+            span: key.span.clone(),
+            used: false,
+        };
+        context.ropes.insert(key.name.clone(), def);
+    }
+}
+
+fn rope(spec: &RopeSpec, context: &mut Context) -> Option<Rope> {
+    let theta = context.positive(&spec.theta, "`theta`");
+    let dims = context.whole(&spec.dims, "`dims`", 1, MAX_DIM);
+    let head_dim = context.whole(&spec.head_dim, "`head_dim`", 1, MAX_DIM);
+    let scaling = scaling(&spec.scaling, context);
+    let (dims, head_dim) = (dims?, head_dim?);
+    let mistake = if !dims.is_multiple_of(2) {
+        Some(format!("a rope rotates pairs, and {dims} is odd"))
+    } else if dims > head_dim {
+        Some(format!("a rope of {dims} dimensions does not fit a head of {head_dim}"))
+    } else {
+        None
+    };
+    if let Some(message) = mistake {
+        context.sink.push(
+            Diagnostic::new(codes::ROPE_DIMS, message)
+                .at(spec.dims.span.clone(), format!("{dims} dimensions"))
+                .at(spec.head_dim.span.clone(), format!("heads of {head_dim}"))
+                .help(format!("`dims` is even and at most {head_dim}")),
+        );
+        // Ops that use it still know the size of its heads.
+    }
+    let positions = context.graph.context;
+    context.check_elements(&[positions, dims], "the rope's table", &spec.dims.span);
+    Some(Rope {
+        theta: theta?,
+        dims,
+        head_dim,
+        pairing: match spec.pairing {
+            PairingWord::Halves => Pairing::Halves,
+            PairingWord::Interleaved => Pairing::Interleaved,
+        },
+        scaling: scaling?,
+    })
+}
+
+fn scaling(scaling: &Scaling, context: &mut Context) -> Option<RopeScaling> {
+    Some(match scaling {
+        Scaling::None => RopeScaling::None,
+        Scaling::Linear(linear) => RopeScaling::Linear {
+            factor: context.positive(&linear.factor, "`factor`")?,
+        },
+        Scaling::Llama3(llama3) => {
+            let factor = context.positive(&llama3.factor, "`factor`");
+            let low = context.positive(&llama3.low_freq_factor, "`low_freq_factor`");
+            let high = context.positive(&llama3.high_freq_factor, "`high_freq_factor`");
+            let original = context.positive(&llama3.original, "`original`");
+            let (low, high) = (low?, high?);
+            if high <= low {
+                let message = format!("`high_freq_factor` {high:?} is not above `low_freq_factor` {low:?}");
+                let span = llama3.high_freq_factor.span.clone();
+                context
+                    .sink
+                    .error(codes::OUT_OF_RANGE, message, &span, "must be the larger one");
+            }
+            RopeScaling::Llama3 {
+                factor: factor?,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original: original?,
+            }
+        }
+        Scaling::Factors(source) => RopeScaling::Factors {
+            source: expand(source, context)?,
+        },
+    })
+}
+
+fn expand(template: &Template, context: &mut Context) -> Option<String> {
+    context
+        .names
+        .with(&mut context.sink, |names| template.expand(names))
+        .flatten()
+}
+
+struct Lowering {
+    context: Context,
+    scopes: Scopes,
+    /// What sections may read: inputs, and what the sections before let out. `None` after a mistake.
+    exported: BTreeMap<String, Option<DefId>>,
+    /// Passes of outermost repeats so far.
+    layers: usize,
+    /// The one that is being lowered.
+    layer: Option<usize>,
+    nesting: usize,
+    steps: usize,
+    /// Whether the model is too large to go on.
+    stopped: bool,
+    /// Whether an op was left out because of a mistake: what only it would use is not unused.
+    skipped: bool,
+    op_spans: Vec<Span>,
+}
+
+impl Lowering {
+    fn inputs(&mut self, document: &Document) {
+        let Some(inputs) = &document.inputs.0 else { return };
+        let [(key, input)] = inputs.value.0.as_slice() else {
+            let message = format!("a model has one input, token ids; here are {}", inputs.value.0.len());
+            self.context
+                .sink
+                .error(codes::INPUT, message, &inputs.span, "not one input");
+            for (key, _) in &inputs.value.0 {
+                self.exported.insert(key.name.clone(), None);
+            }
+            return;
+        };
+        let Lenient(Some(input)) = input else {
+            self.exported.insert(key.name.clone(), None);
+            return;
+        };
+        let InputType::U32 = input.value.dtype.value;
+        match input.value.shape.value.as_slice() {
+            [symbol] => {
+                self.context.use_symbol(symbol, Bound::Batch, "rows of an input");
+            }
+            shape => {
+                let message = format!(
+                    "`{}` has {} dimensions; token ids have one, `[T]`",
+                    key.name,
+                    shape.len()
+                );
+                self.context
+                    .sink
+                    .error(codes::INPUT, message, &input.value.shape.span, "not `[T]`");
+            }
+        }
+        let tensor = self.add_tensor(
+            Tensor {
+                name: key.name.clone(),
+                act: ActType::U32,
+                rows: Rows::Tokens,
+                cols: 1,
+            },
+            &key.span,
+            None,
+        );
+        self.context.graph.inputs.push(tensor);
+        let def = self.scopes.define(&key.name, key.name.clone(), &key.span, Some(tensor));
+        self.exported.insert(key.name.clone(), Some(def));
+    }
+
+    fn add_tensor(&mut self, tensor: Tensor, span: &Span, head_dim: Option<(usize, Span)>) -> TensorId {
+        self.context.tensor_spans.push(span.clone());
+        self.context.head_dims.push(head_dim);
+        self.context.graph.add_tensor(tensor)
+    }
+
+    fn sections(&mut self, document: &Document) {
+        let Some(sections) = &document.sections.0 else { return };
+        if sections.value.is_empty() {
+            self.context
+                .sink
+                .error(codes::NO_OPS, "there is no section", &sections.span, "empty");
+        }
+        for section in sections.value.iter().filter_map(|section| section.0.as_ref()) {
+            self.section(section);
+        }
+    }
+
+    fn section(&mut self, section: &Section) {
+        let items = section.ops.0.as_ref();
+        self.scopes.push(items.map_or(&[][..], |items| &items.value));
+        let bridges = section.r#in.0.as_deref().unwrap_or_default();
+        for name in bridges {
+            match self.exported.get(&name.value) {
+                Some(Some(def)) => self.scopes.bind(&name.value, *def),
+                Some(None) => self.scopes.complete = false,
+                None => {
+                    self.scopes.find(name, &mut self.context.sink);
+                    // The mistake is here, not where the section reads it.
+                    let poison = self.scopes.define(&name.value, name.value.clone(), &name.span, None);
+                    self.scopes.mark_used(poison);
+                }
+            }
+        }
+        if let Some(items) = items {
+            self.items(items, "");
+        }
+        for name in section.out.0.iter().flatten() {
+            let def = self.scopes.find(name, &mut self.context.sink);
+            self.exported.insert(name.value.clone(), def);
+        }
+        self.scopes.pop_section();
+    }
+
+    fn items(&mut self, items: &Spanned<Vec<Item>>, prefix: &str) {
+        if items.value.is_empty() {
+            self.context
+                .sink
+                .error(codes::NO_OPS, "there is no op", &items.span, "empty");
+        }
+        for item in &items.value {
+            self.steps += 1;
+            if self.steps > MAX_STEPS && !self.stopped {
+                self.stopped = true;
+                let message = format!("the model has more than {MAX_STEPS} ops");
+                self.context
+                    .sink
+                    .error(codes::TOO_LARGE, message, &items.span, "in these ops, repeated");
+            }
+            if self.stopped {
+                return;
+            }
+            match item {
+                Item::Op(op) => self.op(op, prefix),
+                Item::Repeat(repeat) => self.repeat(repeat, prefix),
+                Item::Unreadable => self.skipped = true,
+            }
+        }
+    }
+
+    fn op(&mut self, op: &OpItem, prefix: &str) {
+        let tensor = self.op_tensor(op, prefix);
+        self.skipped |= tensor.is_none();
+        if let Some(name) = &op.name {
+            self.scopes
+                .define(&name.value, format!("{prefix}{}", name.value), &name.span, tensor);
+        }
+    }
+
+    /// The tensor that the op makes. `None` after a mistake, which has been reported.
+    fn op_tensor(&mut self, op: &OpItem, prefix: &str) -> Option<TensorId> {
+        let named = op.inputs.as_ref();
+        let inputs: Vec<Option<(TensorId, Span)>> = named
+            .map_or(&[][..], |inputs| &inputs.value)
+            .iter()
+            .map(|name| {
+                let def = self.scopes.find(name, &mut self.context.sink)?;
+                self.scopes.mark_used(def);
+                Some((self.scopes.get(def).tensor?, name.span.clone()))
+            })
+            .collect();
+        let (entry, kind) = op.kind.as_ref()?;
+        check_arity(entry, named?, &mut self.context.sink)?;
+        let inputs: Vec<(TensorId, Span)> = inputs.into_iter().collect::<Option<_>>()?;
+        let name = op.name.as_ref()?;
+        let mut site = Site {
+            context: &mut self.context,
+            inputs: &inputs,
+            prefix,
+            span: &name.span,
+            head_dim: None,
+        };
+        let made = kind.lower(&mut site)?;
+        let head_dim = site.head_dim;
+        let full = format!("{prefix}{}", name.value);
+        let rows = match made.rows {
+            Rows::Tokens => self.context.graph.batch,
+            Rows::Selected => 1,
+        };
+        if !self
+            .context
+            .check_elements(&[rows, made.cols], &format!("`{full}`"), &name.span)
+        {
+            return None;
+        }
+        let tensor = Tensor {
+            name: full.clone(),
+            act: made.act,
+            rows: made.rows,
+            cols: made.cols,
+        };
+        let output = self.add_tensor(tensor, &name.span, head_dim);
+        self.op_spans.push(op.span.clone());
+        self.context.graph.ops.push(Op {
+            name: full,
+            kind: made.kind,
+            inputs: inputs.into_iter().map(|(id, _)| id).collect(),
+            weights: made.weights,
+            outputs: vec![output],
+            layer: self.layer,
+            fused_from: Vec::new(),
+        });
+        Some(output)
+    }
+
+    fn repeat(&mut self, repeat: &Repeat, prefix: &str) {
+        let Some(items) = &repeat.ops.0 else {
+            self.skipped = true;
+            return;
+        };
+        if self.nesting == MAX_NESTING {
+            let message = format!("repeats stand in one another more than {MAX_NESTING} deep");
+            self.context
+                .sink
+                .error(codes::TOO_LARGE, message, &items.span, "too deep");
+            return;
+        }
+        // Without a count, one pass finds the other mistakes.
+        let count = repeat.count.0.as_ref();
+        let count = count
+            .and_then(|count| self.context.whole(count, "`count`", 1, MAX_PASSES))
+            .unwrap_or(1);
+        let name = repeat.repeat.0.as_ref().map_or("", |name| &name.value);
+        let carried = repeat.carry.as_ref().and_then(|carry| carry.0.as_ref());
+        let carried = carried.map_or(&[][..], |Named(carried)| carried);
+        let mut bound: Vec<Option<DefId>> = carried
+            .iter()
+            .map(|(_, carry)| self.scopes.find(&carry.0.as_ref()?.first, &mut self.context.sink))
+            .collect();
+        let outermost = self.nesting == 0;
+        self.nesting += 1;
+        for pass in 0..count {
+            if self.stopped {
+                break;
+            }
+            if outermost {
+                self.layer = Some(self.layers);
+                self.layers += 1;
+            }
+            if let Some(index) = &repeat.index.0 {
+                self.context.names.push_index(&index.value, pass as i64);
+            }
+            self.scopes.push(&items.value);
+            for ((key, _), def) in carried.iter().zip(&bound) {
+                self.bind_carried(&key.name, &key.span, *def);
+            }
+            let inner = format!("{prefix}{name}.{pass}.");
+            self.items(items, &inner);
+            bound = carried
+                .iter()
+                .zip(&bound)
+                .map(|((_, carry), now)| self.next(carry.0.as_ref()?, *now))
+                .collect();
+            self.scopes.pop(&format!("{name}.{pass}."));
+            if repeat.index.0.is_some() {
+                self.context.names.pop_index();
+            }
+        }
+        self.nesting -= 1;
+        if outermost {
+            self.layer = None;
+        }
+        for ((key, _), def) in carried.iter().zip(&bound) {
+            self.bind_carried(&format!("{name}.{}", key.name), &key.span, *def);
+        }
+    }
+
+    fn bind_carried(&mut self, name: &str, span: &Span, def: Option<DefId>) {
+        let def = def.unwrap_or_else(|| {
+            let poison = self.scopes.define(name, name.to_string(), span, None);
+            self.scopes.mark_used(poison);
+            poison
+        });
+        self.scopes.bind(name, def);
+    }
+
+    /// What a carried tensor is in the next pass: a tensor of the same shape.
+    fn next(&mut self, carry: &Carry, now: Option<DefId>) -> Option<DefId> {
+        let next = self.scopes.find(&carry.next, &mut self.context.sink)?;
+        let (Some(now), Some(then)) = (self.scopes.get(now?).tensor, self.scopes.get(next).tensor) else {
+            return Some(next);
+        };
+        let (before, after) = (self.operand(now), self.operand(then));
+        if (before.act, before.rows, before.cols) != (after.act, after.rows, after.cols) {
+            let message = format!("`{}` {before} is carried on as `{}` {after}", before.name, after.name);
+            let spans = &self.context.tensor_spans;
+            let (made_before, made_after) = (spans[now.index()].clone(), spans[then.index()].clone());
+            self.context.sink.push(
+                Diagnostic::new(codes::SHAPE, message)
+                    .at(carry.next.span.clone(), format!("{after}"))
+                    .at(carry.first.span.clone(), format!("{before}"))
+                    .at(made_before, format!("`{}` is {before}", before.name))
+                    .at(made_after, format!("`{}` is {after}", after.name)),
+            );
+        }
+        Some(next)
+    }
+
+    fn operand(&self, id: TensorId) -> Operand {
+        let tensor = self.context.graph.tensor(id);
+        Operand {
+            name: tensor.name.clone(),
+            act: tensor.act,
+            rows: tensor.rows,
+            cols: tensor.cols,
+        }
+    }
+
+    fn outputs(&mut self, document: &Document) {
+        let Some(outputs) = &document.outputs.0 else { return };
+        if outputs.value.is_empty() {
+            self.context
+                .sink
+                .error(codes::NO_OUTPUT, "the model has no outputs", &outputs.span, "empty");
+        }
+        self.scopes.push(&[]);
+        let exported: Vec<(String, Option<DefId>)> = self.exported.iter().map(|(n, d)| (n.clone(), *d)).collect();
+        for (name, def) in exported {
+            match def {
+                Some(def) => self.scopes.bind(&name, def),
+                None => self.scopes.complete = false,
+            }
+        }
+        for name in &outputs.value {
+            let Some(def) = self.scopes.find(name, &mut self.context.sink) else {
+                continue;
+            };
+            self.scopes.mark_used(def);
+            let Some(tensor) = self.scopes.get(def).tensor else {
+                continue;
+            };
+            if self.context.graph.outputs.contains(&tensor) {
+                let message = format!("`{}` is an output twice", name.value);
+                self.context
+                    .sink
+                    .error(codes::NO_OUTPUT, message, &name.span, "the second one");
+            } else if self.context.graph.inputs.contains(&tensor) {
+                let message = format!("the input `{}` cannot be an output", name.value);
+                self.context
+                    .sink
+                    .error(codes::NO_OUTPUT, message, &name.span, "an input");
+            } else {
+                self.context.graph.outputs.push(tensor);
+            }
+        }
+        self.scopes.pop_section();
+    }
+
+    /// Reports what is unused, as far as that can be known.
+    fn finish(mut self, readable: bool, max_positions: usize) -> (Lowered, Sink) {
+        let mut sink = self.context.sink;
+        if readable && !self.stopped {
+            self.scopes.report_unused(&mut sink);
+            if !self.skipped {
+                self.context.names.report_unused(&mut sink);
+                self.context.weights.report_unused(&mut sink);
+                let symbols = self.context.symbols.iter().map(|(n, s)| ("symbol", n, &s.span, s.used));
+                let ropes = self.context.ropes.iter().map(|(n, r)| ("rope", n, &r.span, r.used));
+                for (what, name, span, used) in symbols.chain(ropes) {
+                    if !used {
+                        let message = format!("the {what} `{name}` is never used");
+                        sink.error(codes::UNUSED, message, span, "never used");
+                    }
+                }
+            }
+        }
+        self.context.graph.weights = self.context.weights.weights;
+        let lowered = Lowered {
+            graph: self.context.graph,
+            origins: Origins {
+                ops: self.op_spans,
+                weights: self.context.weights.spans,
+            },
+            max_positions,
+        };
+        (lowered, sink)
+    }
+}
+
+fn check_arity(entry: &Entry, inputs: &Spanned<Vec<Spanned<String>>>, sink: &mut Sink) -> Option<()> {
+    let (wanted, found) = (entry.inputs.len(), inputs.value.len());
+    if wanted == found {
+        return Some(());
+    }
+    let plural = if wanted == 1 { "" } else { "s" };
+    let message = format!("`{}` takes {wanted} input{plural}, found {found}", entry.name);
+    sink.push(
+        Diagnostic::new(codes::ARITY, message).at(inputs.span.clone(), format!("takes [{}]", entry.inputs.join(", "))),
+    );
+    None
+}

@@ -1,0 +1,58 @@
+//! `linear`: a matrix product, with or without a bias.
+
+use ck_kernels::dtype::ActType;
+
+use super::{Lowered, ModelOp, OpSpec};
+use crate::graph::OpKind;
+use crate::model::decode::record;
+use crate::model::site::{Matrix, Site};
+use crate::model::template::Template;
+
+record! {
+    /// `y = weight x + bias`: `[rows, in] -> [rows, out]`.
+    pub struct Linear as "op `linear`" {
+        /// The matrix in the weights file.
+        weight: Template,
+        /// `[out, in]`.
+        shape: Matrix,
+        /// One addend per output, in the weights file. Left out: none.
+        bias: Option<Template>,
+    }
+}
+
+impl OpSpec for Linear {
+    const NAME: &'static str = "linear";
+    const INPUTS: &'static [&'static str] = &["x"];
+}
+
+impl ModelOp for Linear {
+    fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
+        let x = site.input(0);
+        let matrix = site.matrix(&self.weight, &self.shape);
+        site.expect_float(0)?;
+        let (matrix, rows, cols) = matrix?;
+        let bias = self.bias.as_ref().map(|bias| site.vector(bias, rows));
+        if x.cols != cols {
+            let message = format!("a matrix [{rows}, {cols}] cannot multiply `{}` {x}", x.name);
+            let label = format!("takes rows of {cols} elements");
+            site.shape_mismatch(message, &self.shape.span, label, &[0]);
+        }
+        let mut weights = vec![matrix];
+        if let Some(bias) = bias {
+            weights.push(bias?);
+        }
+        Some(Lowered {
+            kind: OpKind::Linear {
+                bias: self.bias.is_some(),
+            },
+            weights,
+            act: ActType::F32,
+            rows: x.rows,
+            cols: rows,
+        })
+    }
+
+    fn boxed(&self) -> Box<dyn ModelOp> {
+        Box::new(self.clone())
+    }
+}
