@@ -425,6 +425,40 @@ fn scaled_frequencies_follow_their_formulas() {
 }
 
 #[test]
+fn rotary_factors_are_read_from_the_weights() {
+    let plain = llama_graph(&LlamaConfig::small(), Form::Language);
+    let mut scaled = plain.clone();
+    scaled.ropes[0].scaling = RopeScaling::Factors {
+        source: "rope_freqs.weight".into(),
+    };
+    let run = |graph: &Graph, factors: Option<Vec<f32>>| -> Result<Vec<f32>, String> {
+        let mut tensors = ck_tests::random_weights(graph, 7);
+        if let Some(factors) = factors {
+            tensors.insert("rope_freqs.weight", &[factors.len()], factors);
+        }
+        let stored = Stored {
+            graph,
+            tensors: &tensors,
+        };
+        let mut interpreter = Interpreter::new(graph, &stored, Select::Last).map_err(|e| e.to_string())?;
+        let values = interpreter.run(&[1, 2, 3]).map_err(|e| e.to_string())?;
+        Ok(values.rows(graph.outputs[0]).to_vec())
+    };
+    let want = run(&plain, None);
+    assert_eq!(run(&scaled, Some(vec![1.0, 1.0])), want);
+    assert_ne!(run(&scaled, Some(vec![1.0, 4.0])), want);
+    let refused = [
+        (None, "weight rope_freqs.weight: there is no such tensor"),
+        (Some(vec![1.0]), "weight rope_freqs.weight: shape [1] instead of [2]"),
+        (Some(vec![1.0, 0.0]), "rotary factor 1 of rope_freqs.weight is 0"),
+        (Some(vec![f32::NAN, 1.0]), "rotary factor 0 of rope_freqs.weight is NaN"),
+    ];
+    for (factors, says) in refused {
+        assert_eq!(run(&scaled, factors), Err(says.to_string()));
+    }
+}
+
+#[test]
 fn bad_calls_are_errors_and_leave_the_position() {
     let config = LlamaConfig::small();
     let graph = llama_graph(&config, Form::Language);

@@ -2,6 +2,7 @@
 //!
 //! Tensors that no op touches are allowed: fusion leaves them behind, and ids stay stable.
 
+mod lowered;
 mod order;
 mod shapes;
 mod tables;
@@ -18,11 +19,24 @@ use super::{Graph, Op};
 /// All violations, in the order: tables, then ops, then the order of ops. Shapes of an op are checked only if all of its
 /// ids exist and its operands are the right number.
 pub fn verify(graph: &Graph) -> Result<(), Vec<Violation>> {
+    check(graph, |_, _, _| {})
+}
+
+/// Checks every invariant of the IR, and that each op is what a kernel computes: for graphs that go on to be scheduled.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_lowered(graph: &Graph) -> Result<(), Vec<Violation>> {
+    check(graph, lowered::check)
+}
+
+fn check(graph: &Graph, also: fn(&Graph, &Op, &mut Violations)) -> Result<(), Vec<Violation>> {
     let mut found = Violations::default();
     tables::check(graph, &mut found);
     for op in &graph.ops {
         if well_formed(graph, op, &mut found) {
             shapes::check(graph, op, &mut found);
+            also(graph, op, &mut found);
         }
     }
     order::check(graph, &mut found);

@@ -58,6 +58,8 @@ rules! {
     Names,
     /// Numbers that are no shapes are finite and in their domain.
     Parameter,
+    /// Only of lowered graphs: each op is what a kernel computes.
+    Lowered,
 }
 
 /// A broken invariant.
