@@ -3,10 +3,7 @@
 
 use ck_kernels::ops::Pairing;
 
-use crate::{
-    diag::Diagnostic,
-    graph::RopeScaling,
-};
+use crate::{diag::Diagnostic, graph::RopeScaling};
 
 /// The families that can be imported, by the name GGUF (`general.architecture`) and Hugging Face (`model_type`) share.
 pub const FAMILIES: [&str; 2] = ["llama", "qwen2"];
@@ -149,9 +146,19 @@ impl Architecture {
         let mut add = |base: &str, layer: usize, rows: usize, cols: usize, bias: bool| {
             let base = base.replace("{i}", &layer.to_string());
             let vector = rows == 0;
-            needed.push(Needed { name: format!("{base}.weight"), rows: rows.max(1), cols, vector });
+            needed.push(Needed {
+                name: format!("{base}.weight"),
+                rows: rows.max(1),
+                cols,
+                vector,
+            });
             if bias {
-                needed.push(Needed { name: format!("{base}.bias"), rows: 1, cols: rows, vector: true });
+                needed.push(Needed {
+                    name: format!("{base}.bias"),
+                    rows: 1,
+                    cols: rows,
+                    vector: true,
+                });
             }
         };
         add(names.embed, 0, self.vocab, d, false);
@@ -172,7 +179,12 @@ impl Architecture {
             add(names.head, 0, self.vocab, d, false);
         }
         if let RopeScaling::Factors { source } = &self.rope_scaling {
-            needed.push(Needed { name: source.clone(), rows: 1, cols: self.rope_dims / 2, vector: true });
+            needed.push(Needed {
+                name: source.clone(),
+                rows: 1,
+                cols: self.rope_dims / 2,
+                vector: true,
+            });
         }
         needed
     }
@@ -197,11 +209,16 @@ impl Architecture {
             }
         }
         if self.kv_heads > 0 && !self.n_heads.is_multiple_of(self.kv_heads) {
-            problem(format!("{} query heads are not a multiple of {} key/value heads", self.n_heads, self.kv_heads));
+            problem(format!(
+                "{} query heads are not a multiple of {} key/value heads",
+                self.n_heads, self.kv_heads
+            ));
         }
         if !self.rope_dims.is_multiple_of(2) || self.rope_dims == 0 || self.rope_dims > self.head_dim {
             let (dims, head) = (self.rope_dims, self.head_dim);
-            problem(format!("{dims} rotary dimensions in a head of {head}: must be even, and 2 to the head's size"));
+            problem(format!(
+                "{dims} rotary dimensions in a head of {head}: must be even, and 2 to the head's size"
+            ));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.eps) {
@@ -214,9 +231,12 @@ impl Architecture {
             RopeScaling::Linear { factor } if !positive(factor) => {
                 problem(format!("a rotary scaling factor of {factor}: must be positive"));
             }
-            RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original }
-                if ![factor, low, high, original].into_iter().all(positive) || low >= high =>
-            {
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original,
+            } if ![factor, low, high, original].into_iter().all(positive) || low >= high => {
                 problem(format!(
                     "llama3 rotary scaling with factor {factor}, low_freq_factor {low}, high_freq_factor {high}, \
                      original_max_position_embeddings {original}: all must be positive, low below high"

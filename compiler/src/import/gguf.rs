@@ -63,13 +63,23 @@ pub fn architecture(source: &Source, metadata: &Metadata) -> Result<Architecture
     };
     if !FAMILIES.contains(&family) {
         let help = format!("supported: {}", FAMILIES.join(", "));
-        return Err(vec![fail("CK0702", format!("architecture `{family}` is not supported")).help(help)]);
+        return Err(vec![
+            fail("CK0702", format!("architecture `{family}` is not supported")).help(help),
+        ]);
     }
     if let Some(n) = metadata.u64("split.count").filter(|&n| n > 1) {
         let message = format!("one of {n} parts of a split GGUF");
-        return Err(vec![fail("CK0705", message).help("merge them first: `llama-gguf-split --merge FIRST OUT`")]);
+        return Err(vec![
+            fail("CK0705", message).help("merge them first: `llama-gguf-split --merge FIRST OUT`"),
+        ]);
     }
-    let mut keys = Keys { metadata, family, file: &file, problems: Vec::new(), notes: Vec::new() };
+    let mut keys = Keys {
+        metadata,
+        family,
+        file: &file,
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
     let arch = keys.architecture(source);
     match arch {
         Some(mut arch) if keys.problems.is_empty() => {
@@ -203,7 +213,11 @@ impl<'a> Keys<'a> {
             rope_dims: rope_dims?,
             rope_scaling: rope_scaling?,
             // llama.cpp's converter permutes q and k of the llama family, not those of qwen2.
-            pairing: if self.family == "llama" { Pairing::Interleaved } else { Pairing::Halves },
+            pairing: if self.family == "llama" {
+                Pairing::Interleaved
+            } else {
+                Pairing::Halves
+            },
             eps: eps?,
             max_positions: max_positions?,
             names,
@@ -214,7 +228,9 @@ impl<'a> Keys<'a> {
     fn refuse(&mut self) {
         let prefix = format!("{}.", self.family);
         for (key, value) in self.metadata.entries() {
-            let Some(rest) = key.strip_prefix(&prefix) else { continue };
+            let Some(rest) = key.strip_prefix(&prefix) else {
+                continue;
+            };
             let neutral = match value {
                 Value::Bool(b) => !b,
                 Value::F32(_) | Value::F64(_) => value.as_f64() == Some(0.0),
@@ -226,20 +242,32 @@ impl<'a> Keys<'a> {
                 }
             } else if rest == "attention.causal" {
                 if *value != Value::Bool(true) {
-                    self.problem("CK0705", format!("`{key}` = {}: only causal attention is supported", value.describe()));
+                    self.problem(
+                        "CK0705",
+                        format!("`{key}` = {}: only causal attention is supported", value.describe()),
+                    );
                 }
             } else if !KNOWN.contains(&rest) {
-                self.notes.push(format!("The file also says `{key}` = {}, which is not understood.", value.describe()));
+                self.notes.push(format!(
+                    "The file also says `{key}` = {}, which is not understood.",
+                    value.describe()
+                ));
             }
         }
     }
 
     fn head_dim(&mut self, d_model: Option<usize>, n_heads: Option<usize>) -> Option<usize> {
-        let (key, value) = (self.optional_size("attention.key_length"), self.optional_size("attention.value_length"));
+        let (key, value) = (
+            self.optional_size("attention.key_length"),
+            self.optional_size("attention.value_length"),
+        );
         if let (Some(k), Some(v)) = (key, value)
             && k != v
         {
-            self.problem("CK0705", format!("keys of {k} with values of {v} elements are not supported"));
+            self.problem(
+                "CK0705",
+                format!("keys of {k} with values of {v} elements are not supported"),
+            );
             return None;
         }
         let (d, n) = (d_model?, n_heads?);
@@ -263,7 +291,9 @@ impl<'a> Keys<'a> {
     }
 
     fn scaling(&mut self, source: &Source) -> Option<RopeScaling> {
-        let factor = self.number("rope.scaling.factor").or_else(|| self.number("rope.scale_linear"));
+        let factor = self
+            .number("rope.scaling.factor")
+            .or_else(|| self.number("rope.scale_linear"));
         let kind = match self.get("rope.scaling.type") {
             None => None,
             Some(value) if value.as_str().is_some() => value.as_str(),
@@ -286,7 +316,9 @@ impl<'a> Keys<'a> {
         match (source.tensor(ROPE_FREQS), linear) {
             (None, None) => Some(RopeScaling::None),
             (None, Some(factor)) => Some(RopeScaling::Linear { factor }),
-            (Some(_), None) => Some(RopeScaling::Factors { source: ROPE_FREQS.into() }),
+            (Some(_), None) => Some(RopeScaling::Factors {
+                source: ROPE_FREQS.into(),
+            }),
             (Some(_), Some(_)) => {
                 let message = format!("linear rotary scaling together with {ROPE_FREQS} is not supported");
                 self.problem("CK0705", message);
@@ -308,7 +340,10 @@ impl<'a> Keys<'a> {
         };
         let (rows, _) = embedding.rows_cols();
         if let Some(stated) = stated.filter(|&s| s != rows) {
-            let message = format!("`{}` is {stated}, but `token_embd.weight` has {rows} rows", self.key("vocab_size"));
+            let message = format!(
+                "`{}` is {stated}, but `token_embd.weight` has {rows} rows",
+                self.key("vocab_size")
+            );
             self.problem("CK0704", message);
         }
         Some(rows)

@@ -15,7 +15,10 @@ const MAX_CONFIG: u64 = 16 << 20;
 
 /// Keys that change what the model computes in a way this importer does not know. Absent, null and false are fine.
 const REFUSED: [(&str, &str); 3] = [
-    ("quantization_config", "quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8) are not read; import the unquantised one or a GGUF"),
+    (
+        "quantization_config",
+        "quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8) are not read; import the unquantised one or a GGUF",
+    ),
     ("dual_chunk_attention_config", "dual chunk attention is not supported"),
     ("auto_map", "models that bring their own code are not supported"),
 ];
@@ -25,7 +28,12 @@ pub fn architecture(folder: &Path, source: &Source) -> Result<Architecture, Vec<
     let path = folder.join("config.json");
     let file = path.display().to_string();
     let json = read(&path).map_err(|message| vec![Diagnostic::new("CK0701", message).in_file(&file)])?;
-    let mut config = Config { json: &json, file: &file, problems: Vec::new(), notes: Vec::new() };
+    let mut config = Config {
+        json: &json,
+        file: &file,
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
     config.supported()?;
     let arch = config.architecture(source);
     match arch {
@@ -40,7 +48,9 @@ pub fn architecture(folder: &Path, source: &Source) -> Result<Architecture, Vec<
 fn read(path: &Path) -> Result<Map<String, Value>, String> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(|e| format!("cannot read: {e}"))?;
-    file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(|e| format!("cannot read: {e}"))?;
+    file.take(MAX_CONFIG + 1)
+        .read_to_end(&mut text)
+        .map_err(|e| format!("cannot read: {e}"))?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(format!("a config of more than {MAX_CONFIG} bytes"));
     }
@@ -106,7 +116,8 @@ impl<'a> Config<'a> {
 
     /// A default that transformers defines, and the YAML mentions.
     fn defaulted(&mut self, key: &str, value: impl std::fmt::Display) {
-        self.notes.push(format!("config.json has no `{key}`: {value}, as transformers defines."));
+        self.notes
+            .push(format!("config.json has no `{key}`: {value}, as transformers defines."));
     }
 
     /// Refuses families this importer does not know; nothing else would make sense of their keys.
@@ -120,7 +131,9 @@ impl<'a> Config<'a> {
             let help = format!("supported: {} (for causal language modelling)", FAMILIES.join(", "));
             Err(vec![Diagnostic::new(code, message).in_file(self.file).help(help)])
         };
-        let Some(family) = model_type else { return error("CK0703", "`model_type` is missing".into()) };
+        let Some(family) = model_type else {
+            return error("CK0703", "`model_type` is missing".into());
+        };
         let class = match family {
             "llama" => "LlamaForCausalLM",
             "qwen2" => "Qwen2ForCausalLM",
@@ -130,7 +143,10 @@ impl<'a> Config<'a> {
             }
         };
         match classes.iter().find(|&&c| c != class) {
-            Some(other) => error("CK0702", format!("architecture `{family}` as {other} is not supported, only {class}")),
+            Some(other) => error(
+                "CK0702",
+                format!("architecture `{family}` as {other} is not supported, only {class}"),
+            ),
             None => Ok(()),
         }
     }
@@ -169,10 +185,17 @@ impl<'a> Config<'a> {
         let (rope_theta, rope_scaling, partial) = self.rope();
         self.window(n_layers, max_positions);
         let biases = if qwen2 {
-            Biases { qkv: true, ..Biases::default() }
+            Biases {
+                qkv: true,
+                ..Biases::default()
+            }
         } else {
             let attention = self.flag("attention_bias", false);
-            Biases { qkv: attention, attn_out: attention, mlp: self.flag("mlp_bias", false) }
+            Biases {
+                qkv: attention,
+                attn_out: attention,
+                mlp: self.flag("mlp_bias", false),
+            }
         };
         let tied = match self.get("tie_word_embeddings") {
             None => {
@@ -224,7 +247,8 @@ impl<'a> Config<'a> {
         // Both configs compute it; older checkpoints never have the key, so that it is not worth a comment.
         let (d, n) = (d_model?, n_heads?);
         if n == 0 || !d.is_multiple_of(n) {
-            let message = format!("`hidden_size` {d} is not a multiple of `num_attention_heads` {n}, and there is no `head_dim`");
+            let message =
+                format!("`hidden_size` {d} is not a multiple of `num_attention_heads` {n}, and there is no `head_dim`");
             self.problem("CK0704", message);
             return None;
         }
@@ -273,12 +297,17 @@ impl<'a> Config<'a> {
             }
         };
         let partial = self.number(parameters, "partial_rotary_factor");
-        let partial = partial.or(self.number(self.json, "partial_rotary_factor")).unwrap_or(1.0);
+        let partial = partial
+            .or(self.number(self.json, "partial_rotary_factor"))
+            .unwrap_or(1.0);
         (theta, self.scaling(parameters), partial)
     }
 
     fn scaling(&mut self, parameters: &Map<String, Value>) -> Option<RopeScaling> {
-        let kind = parameters.get("rope_type").or(parameters.get("type")).filter(|v| !v.is_null());
+        let kind = parameters
+            .get("rope_type")
+            .or(parameters.get("type"))
+            .filter(|v| !v.is_null());
         let kind = match kind {
             None if parameters.contains_key("factor") => {
                 self.missing("rope_type");
@@ -300,7 +329,9 @@ impl<'a> Config<'a> {
         };
         match kind {
             "default" => Some(RopeScaling::None),
-            "linear" => Some(RopeScaling::Linear { factor: needed("factor")? }),
+            "linear" => Some(RopeScaling::Linear {
+                factor: needed("factor")?,
+            }),
             "llama3" => {
                 let factor = needed("factor");
                 let low = needed("low_freq_factor");
@@ -329,8 +360,14 @@ impl<'a> Config<'a> {
             Some(Value::Array(types)) => types.as_slice(),
             _ => &[],
         };
-        if let Some(other) = layer_types.iter().find(|t| !matches!(t.as_str(), Some("full_attention" | "sliding_attention"))) {
-            self.problem("CK0705", format!("layers of type {other} are not supported, only \"full_attention\""));
+        if let Some(other) = layer_types
+            .iter()
+            .find(|t| !matches!(t.as_str(), Some("full_attention" | "sliding_attention")))
+        {
+            self.problem(
+                "CK0705",
+                format!("layers of type {other} are not supported, only \"full_attention\""),
+            );
             return;
         }
         let windowed = layer_types.iter().any(|t| t.as_str() == Some("sliding_attention"));
@@ -345,7 +382,10 @@ impl<'a> Config<'a> {
         };
         if switched_on && hides {
             let w = window.unwrap_or_default();
-            self.problem("CK0705", format!("a sliding window of {w} positions is not supported, only full attention"));
+            self.problem(
+                "CK0705",
+                format!("a sliding window of {w} positions is not supported, only full attention"),
+            );
         }
     }
 }

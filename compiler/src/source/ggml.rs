@@ -44,7 +44,7 @@ pub(super) fn of_id(id: u32) -> (SourceType, Option<(u64, u64)>) {
 }
 
 /// The id a type has in a GGUF file.
-pub(crate) fn id_of(dtype: DType) -> u32 {
+pub fn id_of(dtype: DType) -> u32 {
     let at = SUPPORTED.iter().position(|(_, known)| *known == dtype);
     SUPPORTED[at.expect("every DType has a ggml id")].0
 }

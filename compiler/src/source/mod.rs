@@ -20,6 +20,7 @@ use std::{
 
 use ck_kernels::{dtype::DType, quant};
 
+pub(crate) use ggml::id_of as ggml_id;
 pub use gguf::{Array, Metadata, Strings, Value};
 
 use crate::diag::Diagnostic;
