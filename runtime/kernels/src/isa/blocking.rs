@@ -187,10 +187,16 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// Bytes from one token to the next.
+    #[inline(always)]
+    pub const fn stride<const T: usize>() -> usize {
+        Self::AREA / T + BYTE_PAD
+    }
+
     /// The columns of token `t`.
     #[inline(always)]
     pub const fn row<const T: usize>(&self, t: usize) -> *const i8 {
-        self.bytes.as_ptr().wrapping_add(t * (Self::AREA / T + BYTE_PAD)).cast()
+        self.bytes.as_ptr().wrapping_add(t * Self::stride::<T>()).cast()
     }
 
     /// `[cols/32][T]`.

@@ -199,16 +199,14 @@ impl Blocks for Q6K {
         const SUBS: usize = SCALES + 16 * GROUP;
         // SAFETY: 16 `d`, sixteen times 16 bytes, then sixteen times three vectors.
         unsafe {
-            let d = halves(block);
+            let super_scale = halves(block);
             let scale = |s: usize| {
                 let sc = _mm512_cvtepi8_epi32(_mm_loadu_si128(block.add(SCALES + s * GROUP).cast()));
-                _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc))
+                _mm512_mul_ps(super_scale, _mm512_cvtepi32_ps(sc))
             };
-            let [a, b] = [2 * j, 2 * j + 1].map(|s| six_bits(block.add(SUBS + s * 192)));
-            (
-                [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]],
-                [scale(2 * j), scale(2 * j + 1)],
-            )
+            let [a, b, c, d] = six_bits(block.add(SUBS + 2 * j * 192));
+            let [e, f, g, h] = six_bits(block.add(SUBS + (2 * j + 1) * 192));
+            ([a, b, c, d, e, f, g, h], [scale(2 * j), scale(2 * j + 1)])
         }
     }
 
