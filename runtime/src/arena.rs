@@ -36,10 +36,11 @@ impl Arena {
     pub fn new(layout: &Layout, file: &WeightsFile) -> Result<Arena, Error> {
         file.expect_layout(layout)?;
         layout.check()?;
-        let mut memory = Memory::reserve(layout.arena_bytes).map_err(|source| Error::Memory {
+        let no_memory = |source| Error::Memory {
             bytes: layout.arena_bytes,
             source,
-        })?;
+        };
+        let mut memory = Memory::reserve(layout.arena_bytes).map_err(no_memory)?;
         let mut weights = layout.segments.to_vec();
         if weights.is_empty() {
             weights.push(Segment {
@@ -47,7 +48,7 @@ impl Arena {
                 arena_offset: 0,
                 bytes: layout.weights_bytes,
             });
-            let mapped = memory.map_weights(file, layout.weights_bytes);
+            let mapped = memory.map_weights(file, layout.weights_bytes).map_err(no_memory)?;
             file.read(mapped, &mut memory.bytes_mut()[mapped..layout.weights_bytes])?;
         } else {
             weights.sort_by_key(|s| s.arena_offset);

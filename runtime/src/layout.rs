@@ -29,7 +29,7 @@ pub struct Layout {
     pub logits: Slot,
     /// Start of the KV region.
     pub kv_offset: usize,
-    /// Bytes of the KV region.
+    /// Bytes of the KV region; 0 if the layers' caches stand apart from each other.
     pub kv_bytes: usize,
     /// Where pieces of the packed weights go when they are interleaved with activations (`layout: stride`).
     /// Empty: the packed weights are `0..weights_bytes` of the arena, mapped in place.

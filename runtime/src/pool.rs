@@ -27,7 +27,7 @@ use gate::{Gate, Patience};
 const STOP: u32 = 1;
 /// Difference between two generations in [`Shared::start`], above [`STOP`].
 const NEXT: u32 = 2;
-/// In [`Shared::phase`]: a worker panicked, leave the job.
+/// In [`Barrier::phase`]: a worker panicked, leave the job.
 const POISON: u32 = 1 << 31;
 
 /// A fixed number of workers that run one job at a time.
@@ -53,10 +53,7 @@ struct Shared {
     start: Line<Gate>,
     /// Written by the caller while no job runs, read by the workers while one does.
     job: UnsafeCell<Job>,
-    /// Workers that arrived at the current barrier.
-    arrived: Line<AtomicU32>,
-    /// Barriers passed (31 bits, wrapping), and [`POISON`].
-    phase: Line<Gate>,
+    barrier: Line<Barrier>,
     /// Threads still in the job.
     running: Line<Gate>,
     /// The first panic of a job: worker and message.
@@ -69,6 +66,14 @@ struct Shared {
 unsafe impl Sync for Shared {}
 // SAFETY: as above; `Job` is two addresses.
 unsafe impl Send for Shared {}
+
+/// Both on one cache line: who arrives last finds the gate where the count is.
+struct Barrier {
+    /// Workers that arrived at the current barrier.
+    arrived: AtomicU32,
+    /// Barriers passed (31 bits, wrapping), and [`POISON`].
+    phase: Gate,
+}
 
 /// A borrowed closure without its lifetime.
 #[derive(Clone, Copy)]
@@ -151,8 +156,10 @@ impl Pool {
             patience: Patience::for_workers(nth),
             start: Line(Gate::new(0)),
             job: UnsafeCell::new(Job::NONE),
-            arrived: Line(AtomicU32::new(0)),
-            phase: Line(Gate::new(0)),
+            barrier: Line(Barrier {
+                arrived: AtomicU32::new(0),
+                phase: Gate::new(0),
+            }),
             running: Line(Gate::new(0)),
             panic: Mutex::new(None),
         });
@@ -200,15 +207,18 @@ impl Pool {
         // one) and touches `job` only after `start` moves, below.
         unsafe { *shared.job.get() = Job::new(job) };
         shared.running.0.set(shared.nth - 1);
-        shared.start.0.update(|generation| generation.wrapping_add(NEXT));
+        shared
+            .start
+            .0
+            .publish(|generation| generation.fetch_add(NEXT, Ordering::SeqCst));
         shared.take_part(0, Job::new(job));
         shared.running.0.wait(&shared.patience, |left| left == 0);
-        if shared.phase.0.get() & POISON == 0 {
+        if shared.barrier.0.phase.get() & POISON == 0 {
             return Ok(());
         }
         // All threads wait for the next generation, so that the barrier can be put back together.
-        shared.arrived.0.store(0, Ordering::Relaxed);
-        shared.phase.0.set(0);
+        shared.barrier.0.arrived.store(0, Ordering::Relaxed);
+        shared.barrier.0.phase.set(0);
         let first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (worker, message) = first.unwrap_or_default();
         Err(Error::Panicked { worker, message })
@@ -225,7 +235,10 @@ impl fmt::Debug for Pool {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.shared.start.0.update(|generation| generation | STOP);
+        self.shared
+            .start
+            .0
+            .publish(|generation| generation.fetch_or(STOP, Ordering::SeqCst));
         for thread in self.threads.drain(..) {
             // A worker catches the panics of its jobs, so that there is nothing to pass on.
             let _ = thread.join();
@@ -247,7 +260,7 @@ impl Shared {
             // thread announces its end below.
             let job = unsafe { *self.job.get() };
             self.take_part(ith, job);
-            self.running.0.update(|left| left - 1);
+            self.running.0.publish(|left| left.fetch_sub(1, Ordering::SeqCst));
         }
     }
 
@@ -266,28 +279,29 @@ impl Shared {
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert((ith, message));
         }
-        self.phase.0.update(|phase| phase | POISON);
+        self.barrier
+            .0
+            .phase
+            .publish(|phase| phase.fetch_or(POISON, Ordering::SeqCst));
     }
 
     fn barrier(&self) {
-        // The phase cannot move between this load and our arrival, because it takes our arrival to move it.
-        let phase = self.phase.0.get();
-        let poisoned = if phase & POISON != 0 {
-            true
-        } else if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.nth {
-            // Everyone is here, nobody counts again before the phase moves.
-            self.arrived.0.store(0, Ordering::Relaxed);
-            self.phase
-                .0
-                .update(|phase| phase & POISON | phase.wrapping_add(1) & !POISON)
-                & POISON
-                != 0
-        } else {
-            self.phase.0.wait(&self.patience, |now| now != phase) & POISON != 0
-        };
-        if poisoned {
-            resume_unwind(Box::new(Abandoned));
+        let Barrier { arrived, phase } = &self.barrier.0;
+        // The phase cannot move on between this load and our arrival, because it takes our arrival to move it.
+        let now = phase.get();
+        if now & POISON == 0 {
+            if arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.nth {
+                // Everyone is here: nobody counts before the phase moves, and nobody can panic, so that storing it
+                // loses no poison.
+                arrived.store(0, Ordering::Relaxed);
+                phase.publish(|phase| phase.store((now + 1) & !POISON, Ordering::SeqCst));
+                return;
+            }
+            if phase.wait(&self.patience, |later| later != now) & POISON == 0 {
+                return;
+            }
         }
+        resume_unwind(Box::new(Abandoned));
     }
 }
 

@@ -5,6 +5,11 @@ mod common;
 use ck_runtime::{Config, Error, Program, Runner};
 use common::{BATCH, CONTEXT, Failing, Other, Packed, Stride, VOCAB, expected, pack, prompt};
 
+const _: fn() = || {
+    fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<Runner<Packed>>();
+};
+
 fn open<P: Program>(threads: usize) -> (tempfile::TempDir, Runner<P>) {
     let dir = tempfile::tempdir().unwrap();
     let path = pack(dir.path(), &P::LAYOUT, &[]);

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use crate::weights::{PAGE, WeightsFile};
 
-// Values of <asm-generic/mman.h>, the same on every 64-bit architecture that Rust supports but mips64.
+// Values of <asm-generic/mman.h> and <asm-generic/errno-base.h>, the same on every 64-bit architecture that Rust supports but mips64.
 const PROT_READ: c_int = 1;
 const PROT_WRITE: c_int = 2;
 const MAP_PRIVATE: c_int = 0x02;
@@ -15,6 +15,8 @@ const MAP_FIXED: c_int = 0x10;
 const MAP_ANONYMOUS: c_int = 0x20;
 const MAP_NORESERVE: c_int = 0x4000;
 const MADV_WILLNEED: c_int = 3;
+const ENODEV: c_int = 19;
+const EINVAL: c_int = 22;
 
 // SAFETY: the signatures of POSIX, with the 64-bit `off_t` of LP64.
 unsafe extern "C" {
@@ -67,15 +69,15 @@ impl Memory {
     }
 
     /// Maps the whole pages among the first `bytes` of the payload over the beginning; returns how many bytes that
-    /// were. None if the system refuses, for example because its pages are larger than the file's.
-    pub(super) fn map_weights(&mut self, file: &WeightsFile, bytes: usize) -> usize {
+    /// were. None where that cannot be done, for example because the system's pages are larger than the file's.
+    pub(super) fn map_weights(&mut self, file: &WeightsFile, bytes: usize) -> io::Result<usize> {
         let whole = bytes.min(self.len) / PAGE * PAGE;
         if whole == 0 {
-            return 0;
+            return Ok(0);
         }
         // SAFETY: `whole <= len`, so that only pages of our own mapping are replaced; nothing borrows them, by
-        // `&mut self`. With `MAP_FIXED` the kernel replaces all of them or reports an error. The file has these bytes
-        // (`WeightsFile::open` compared its length); that nobody shortens it meanwhile is the user's part.
+        // `&mut self`. The file has these bytes (`WeightsFile::open` compared its length); that nobody shortens it
+        // meanwhile is the user's part.
         let base = unsafe {
             mmap(
                 self.base.as_ptr().cast(),
@@ -87,12 +89,17 @@ impl Memory {
             )
         };
         if base != self.base.as_ptr().cast() {
-            return 0;
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                // Found out before anything is replaced; after other errors our own pages may be gone.
+                Some(EINVAL | ENODEV) => Ok(0),
+                _ => Err(error),
+            };
         }
         // SAFETY: our own mapping; advice only, so that its failure does not matter.
         unsafe { madvise(base, whole, MADV_WILLNEED) };
         self.mapped = whole;
-        whole
+        Ok(whole)
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {

@@ -65,26 +65,16 @@ impl Gate {
         self.word.store(word, Ordering::Release);
     }
 
-    /// Changes the word, wakes who sleeps, returns the new word.
-    pub(super) fn update(&self, change: impl Fn(u32) -> u32) -> u32 {
-        let mut old = self.word.load(Ordering::Relaxed);
-        let new = loop {
-            let new = change(old);
-            match self
-                .word
-                .compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::Relaxed)
-            {
-                Ok(_) => break new,
-                Err(now) => old = now,
-            }
-        };
+    /// Changes the word with one sequentially consistent operation and wakes who sleeps; returns what the operation does.
+    pub(super) fn publish<T>(&self, change: impl FnOnce(&AtomicU32) -> T) -> T {
+        let result = change(&self.word);
         // Sequentially consistent with `sleep`: either we see the sleeper here, or it saw the new word there.
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             // Who counts as a sleeper but has not looked at the word yet holds the lock until it truly sleeps.
             drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
             self.bell.notify_all();
         }
-        new
+        result
     }
 
     /// Waits until the word satisfies `ready`, returns it. Spins, dozes, then sleeps.
