@@ -20,9 +20,10 @@ pub trait Program: 'static {
     /// The body for one token.
     fn decode(w: &Worker<'_>);
 
-    /// The logits of one row of the body's result (`ctx.row`): final norm and output projection into
-    /// [`Layout::logits`]. Called for one row or several after one body, so that it must leave the body's result as it
-    /// is.
+    /// The logits of one row of the body's result: selects row `ctx.row` of it
+    /// ([`SelectRow`](ck_kernels::ops::SelectRow)), and makes [`Layout::logits`] of that by final norm and output
+    /// projection. A call of one token: `ctx.tokens` is 1, `ctx.pos` the row's position. Comes once or several times
+    /// after one body, so that it must leave the body's result as it is.
     fn head(w: &Worker<'_>);
 }
 

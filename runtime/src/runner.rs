@@ -100,7 +100,7 @@ impl Call {
     /// The arena at `base` is the one of `P`'s layout, alive and used only by the workers of this call; the CPU supports
     /// `isa`.
     unsafe fn run<P: Program>(&self, seat: &Seat<'_>) {
-        let ctx = Ctx {
+        let body = Ctx {
             ith: seat.ith(),
             nth: seat.nth(),
             isa: self.isa,
@@ -108,18 +108,25 @@ impl Call {
             len: self.len,
             tokens: self.tokens,
             pos: self.pos,
-            row: self.row.unwrap_or(0),
+            row: 0,
         };
         // SAFETY: the caller's promise; `ith` and `nth` are the seat's.
-        let worker = unsafe { Worker::new(ctx, seat) };
+        let worker = unsafe { Worker::new(body, seat) };
         match self.body {
             Body::Prefill => P::prefill(&worker),
             Body::Decode => P::decode(&worker),
             Body::None => {}
         }
-        if self.row.is_some() {
+        if let Some(row) = self.row {
             worker.barrier();
-            P::head(&worker);
+            let head = Ctx {
+                tokens: 1,
+                pos: self.pos + row,
+                row,
+                ..body
+            };
+            // SAFETY: as above.
+            P::head(&unsafe { Worker::new(head, seat) });
         }
     }
 }

@@ -241,6 +241,7 @@ macro_rules! program {
             }
 
             fn head(w: &Worker<'_>) {
+                assert_eq!(w.tokens(), 1);
                 w.run(Project($places));
             }
         }

@@ -256,7 +256,7 @@ pub struct Ctx<'a> {
     pub tokens: usize,
     /// Position of the first of them.
     pub pos: usize,
-    /// The row whose logits are asked for.
+    /// In the head of a program, which is a call of one token: the row of the body's result whose logits are asked for.
     pub row: usize,
 }
 

@@ -21,7 +21,8 @@ impl Kernel for SelectRow {
     }
 
     unsafe fn run(&self, ctx: &Ctx<'_>) {
-        let x = Rows::f32(ctx, &self.x, ctx.tokens);
+        // `ctx.tokens` is the one row that comes out, not the rows to choose from.
+        let x = Rows::f32(ctx, &self.x, ctx.row + 1);
         let out = Rows::f32(ctx, &self.out, 1);
         let share = self.axis.share(1, out.cols(), ctx.ith, ctx.nth);
         let (col, n) = (share.cols.start, share.cols.len());
