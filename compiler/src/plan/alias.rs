@@ -34,7 +34,7 @@ struct Groups<'p> {
 }
 
 /// How many orders of the in-place merges are tried, in buffers looked at.
-const TRIAL_WORK: usize = 4_000_000;
+const TRIAL_WORK: usize = 1_000_000;
 
 /// The aliasings worth planning, the one with the most sharing first; the last takes no in-place merge.
 pub(super) fn choices(problem: &Problem) -> Result<Vec<Aliasing>, PlanError> {

@@ -78,7 +78,7 @@ struct Shelf {
 }
 
 /// Rectangles that the portfolio may look at before it stops starting new orders. The first order always runs.
-const WORK_LIMIT: u64 = 600_000_000;
+const WORK_LIMIT: u64 = 200_000_000;
 
 /// The portfolio as a sequence: each call of `next` makes one layout.
 pub(super) struct Portfolio<'a> {

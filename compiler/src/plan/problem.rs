@@ -40,6 +40,8 @@ pub enum Alias {
         src: usize,
     },
     /// `part` *must* lie inside `whole`, `delta` bytes from its start: a reshape, a slice, a piece of a concatenation.
+    /// Lifetimes stay apart: while only a part is live, the other bytes of the whole are free for others. Buffers tied
+    /// together by views may overlap each other at any time; keeping their values apart is the caller's business.
     View {
         /// The inner buffer.
         part: usize,
@@ -57,7 +59,8 @@ pub struct Solution {
     pub offsets: Vec<u64>,
     /// Bytes the layout needs: the highest end of a live buffer, rounded up to the placement unit.
     pub peak: u64,
-    /// No layout of this problem with the in-place merges that were considered needs fewer bytes.
+    /// No layout of this problem with the in-place merges that were considered needs fewer bytes. Counted in placement
+    /// units, the smallest alignment of a live buffer (of a live whole, for views).
     pub lower_bound: u64,
     /// How `peak` relates to `lower_bound`.
     pub status: Status,

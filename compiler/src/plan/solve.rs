@@ -1,4 +1,7 @@
 //! The planner: aliasings, their bounds, the portfolio, the best of all.
+//!
+//! [`Search::try_aliasing`] is where a stronger method joins in: it has the items, their bound and the best layout so
+//! far, and adds one more candidate.
 
 use super::alias::{self, Aliasing};
 use super::bound::{Bound, lower_bound};

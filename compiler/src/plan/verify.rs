@@ -2,7 +2,6 @@
 //! and takes plans from anywhere: a report that was loaded, a cache, a test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use super::problem::{Alias, Problem, Solution};
 
@@ -299,11 +298,5 @@ impl Violation {
             Self::NoSuchBuffer { index } => format!("an alias names buffer number {index}, which does not exist"),
             Self::StatusBroken => "peak, lower bound and status disagree".to_owned(),
         }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.describe(&Problem::default()))
     }
 }

@@ -1,4 +1,4 @@
-//! What must not change, and what must change in step, when a problem is transformed.
+//! What must not change, and what must change in step, when a problem is transformed; and problems of the real shape.
 
 use super::*;
 
@@ -94,4 +94,91 @@ proptest! {
         let (a, b) = (solved(&p), solved(&q));
         prop_assert_eq!((a.peak, a.lower_bound), (b.peak, b.lower_bound));
     }
+}
+
+/// A decoder-only transformer as a planner sees it: `layers` blocks over a residual stream, for `tokens` at a time, from
+/// clock value `from` on. Step `p` reads at `2p` and writes at `2p + 1`; an input dies when the step is over.
+fn transformer(layers: usize, tokens: u64, from: u32) -> Problem {
+    let mut p = Problem::default();
+    let (hidden, inner, vocab) = (64 * 4 * tokens, 172 * 4 * tokens, 4000 * 4);
+    let mut step = from;
+    let mut x = emit(&mut p, "x", hidden, &mut step, &[]);
+    for layer in 0..layers {
+        let name = |what: &str| format!("{layer}.{what}");
+        let normed = emit(&mut p, &name("norm1"), hidden, &mut step, &[x]);
+        let q = emit(&mut p, &name("q"), hidden, &mut step, &[normed]);
+        let k = emit(&mut p, &name("k"), hidden / 4, &mut step, &[normed]);
+        let v = emit(&mut p, &name("v"), hidden / 4, &mut step, &[normed]);
+        let rotated = emit(&mut p, &name("rope"), hidden, &mut step, &[q]);
+        p.aliases.push(Alias::InPlace { dst: rotated, src: q });
+        let attn = emit(&mut p, &name("attn"), hidden, &mut step, &[rotated, k, v]);
+        let out = emit(&mut p, &name("out"), hidden, &mut step, &[attn]);
+        let sum = emit(&mut p, &name("add1"), hidden, &mut step, &[x, out]);
+        p.aliases.extend([x, out].map(|src| Alias::InPlace { dst: sum, src }));
+        let normed = emit(&mut p, &name("norm2"), hidden, &mut step, &[sum]);
+        let gate = emit(&mut p, &name("gate"), inner, &mut step, &[normed]);
+        let up = emit(&mut p, &name("up"), inner, &mut step, &[normed]);
+        let act = emit(&mut p, &name("act"), inner, &mut step, &[gate, up]);
+        p.aliases.extend([gate, up].map(|src| Alias::InPlace { dst: act, src }));
+        let down = emit(&mut p, &name("down"), hidden, &mut step, &[act]);
+        x = emit(&mut p, &name("add2"), hidden, &mut step, &[sum, down]);
+        p.aliases.extend([sum, down].map(|src| Alias::InPlace { dst: x, src }));
+    }
+    let logits = emit(&mut p, "logits", vocab, &mut step, &[x]);
+    p.buffers[logits].live.push(0..u32::MAX);
+    p
+}
+
+/// Adds the buffer that the next step writes, and keeps `inputs` alive until that step is over.
+fn emit(p: &mut Problem, id: &str, size: u64, step: &mut u32, inputs: &[usize]) -> usize {
+    for &input in inputs {
+        p.buffers[input].live[0].end = 2 * *step + 2;
+    }
+    p.buffers.push(Buffer::new(
+        format!("{step}.{id}"),
+        size,
+        64,
+        2 * *step + 1..2 * *step + 2,
+    ));
+    *step += 1;
+    p.buffers.len() - 1
+}
+
+/// The bound is reached, and it is what a person would compute: the residual, gate and up, and the norm that both read.
+#[test]
+fn transformers_are_planned_optimally() {
+    for (layers, tokens) in [(1, 1), (2, 16), (32, 512), (80, 1)] {
+        let s = solved(&transformer(layers, tokens, 0));
+        assert_eq!(s.status, Status::Optimal, "{layers} layers");
+        let (hidden, inner, logits) = (256 * tokens, (172 * 4 * tokens).next_multiple_of(64), 16000);
+        assert_eq!(
+            s.peak,
+            2 * hidden + 2 * inner + logits,
+            "{layers} layers, {tokens} tokens"
+        );
+    }
+}
+
+/// Two entries, one after the other on the clock, share the region: the larger decides.
+#[test]
+fn entries_share_one_region() {
+    let (prefill, decode) = (transformer(8, 64, 0), transformer(8, 1, 1000));
+    let mut both = prefill.clone();
+    let n = both.buffers.len();
+    let shift = |alias: &Alias| match *alias {
+        Alias::InPlace { dst, src } => Alias::InPlace {
+            dst: dst + n,
+            src: src + n,
+        },
+        Alias::View { part, whole, delta } => Alias::View {
+            part: part + n,
+            whole: whole + n,
+            delta,
+        },
+    };
+    both.aliases.extend(decode.aliases.iter().map(shift));
+    both.buffers.extend(decode.buffers);
+    // The logits live through both in either problem; here they are two buffers.
+    let s = solved(&both);
+    assert_eq!((s.peak, s.status), (solved(&prefill).peak + 16000, Status::Optimal));
 }
