@@ -78,7 +78,7 @@ impl<'a, const N: usize> Slots<'a, N> {
         let fits = capacity.is_power_of_two()
             && capacity.checked_mul(4 * N) == Some(entries.len())
             && longest_probe <= capacity;
-        fits.then_some(Self {
+        fits.then(|| Self {
             entries,
             mask: capacity - 1,
             longest_probe,
