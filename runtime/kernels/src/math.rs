@@ -11,7 +11,7 @@ pub(crate) mod coefficients {
     /// `exp` above this is infinite.
     pub(crate) const EXP_HI: f32 = 89.0;
     /// The leading bits of ln 2, few enough that a product with an exponent is exact.
-    pub(crate) const LN2_HI: f32 = 0.693_359_375;
+    pub(crate) const LN2_HI: f32 = 0.693_359_4;
     /// The rest of ln 2.
     pub(crate) const LN2_LO: f32 = -2.121_944_4e-4;
     /// `exp(r) = 1 + r + r^2 P(r)` for `|r| <= ln(2) / 2`, from the highest power down.
@@ -21,17 +21,17 @@ pub(crate) mod coefficients {
         8.333_452e-3,
         4.166_579_6e-2,
         1.666_666_5e-1,
-        5.000_000_1e-1,
+        0.5,
     ];
     /// Below this, `tanh` is a polynomial; above, it goes through `exp`.
     pub(crate) const TANH_SMALL: f32 = 0.625;
     /// `tanh(x) = x + x z P(z)`, `z = x^2`, from the highest power down.
     pub(crate) const TANH: [f32; 5] = [
         -5.704_988_7e-3,
-        2.063_908_9e-2,
+        2.063_908_8e-2,
         -5.373_971_5e-2,
         1.333_144_2e-1,
-        -3.333_328_2e-1,
+        -3.333_328e-1,
     ];
     /// sqrt(2 / pi), of the tanh form of GELU.
     pub(crate) const GELU_SCALE: f32 = 0.797_884_6;
@@ -132,7 +132,7 @@ pub fn erf(x: f32) -> f32 {
         return p * x + x;
     }
     // Beyond, 1 - erf is below half an ulp of 1.
-    let a = a.min(4.0);
+    let a = if a > 4.0 { 4.0 } else { a };
     let p = FAR.iter().fold(0.0, |p, &c| p * a + c);
     (1.0 - exp(p * a - a)).copysign(x)
 }

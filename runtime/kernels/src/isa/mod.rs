@@ -12,6 +12,8 @@ pub mod avx512;
 mod blocking;
 mod detect;
 pub mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use detect::{Features, IsaError, best, by_name, supported};
 

@@ -200,9 +200,9 @@ impl Part {
                 }
             }
             // SAFETY: the caller's contract.
-            Sink::RopeKeys { cache, .. } => unsafe { self.to_cache(ctx, inputs, tokens, cols, cache.head_dim) },
+            Sink::RopeKeys { cache, .. } => unsafe { self.cache_tiles(ctx, inputs, tokens, cols, cache.head_dim) },
             // SAFETY: the caller's contract.
-            Sink::Values { .. } => unsafe { self.to_cache(ctx, inputs, tokens, cols, MAX_HEAD) },
+            Sink::Values { .. } => unsafe { self.cache_tiles(ctx, inputs, tokens, cols, MAX_HEAD) },
         }
     }
 
@@ -221,7 +221,14 @@ impl Part {
     ///
     /// # Safety
     /// As [`Kernel::run`]; the outputs `cols` of `tokens` belong to this worker.
-    unsafe fn to_cache(&self, ctx: &Ctx<'_>, inputs: &Inputs, tokens: Range<usize>, cols: Range<usize>, step: usize) {
+    unsafe fn cache_tiles(
+        &self,
+        ctx: &Ctx<'_>,
+        inputs: &Inputs,
+        tokens: Range<usize>,
+        cols: Range<usize>,
+        step: usize,
+    ) {
         assert!(step <= MAX_HEAD, "a head has at most 256 elements");
         let mut tile = Tile([0.0; TILE_TOKENS * TILE_COLS]);
         for lo in cols.clone().step_by(step) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod arena;
+
 use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
 use ck_kernels::isa::{Isa, Matmul};
 use ck_kernels::quant::{format, half};

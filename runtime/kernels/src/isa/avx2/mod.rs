@@ -2,12 +2,16 @@
 
 use core::arch::x86_64::*;
 
-use super::Isa;
-use super::scalar::{attend, elementwise, norm};
+use super::vector::{self, entry_points};
+use super::{Attend, Isa};
+use crate::ops::Gate;
 
 mod matmul_float;
 mod matmul_quant;
+mod pack;
 mod quantize;
+
+entry_points!(pack::Ymm2, "avx2,fma,f16c", shared: [1, 1], single: [4, 4]);
 
 /// The table.
 pub static AVX2: Isa = Isa {
@@ -22,12 +26,12 @@ pub static AVX2: Isa = Isa {
         matmul_quant::q6_k,
     ],
     quantize_row: quantize::quantize_row,
-    sum_squares: norm::sum_squares,
-    scale_row: norm::scale_row,
-    add_row: elementwise::add_row,
-    glu_row: elementwise::glu_row,
-    attend: attend::attend,
-    to_f16: elementwise::to_f16,
+    sum_squares,
+    scale_row,
+    add_row,
+    glu_row,
+    attend,
+    to_f16,
 };
 
 /// The lanes of both halves of a group that has `rows` rows left.

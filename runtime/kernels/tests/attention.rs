@@ -1,0 +1,206 @@
+//! Attention of every tier against a plain computation in f64.
+
+mod common;
+
+use ck_kernels::isa::{Attend, Isa, supported};
+use ck_kernels::quant::half;
+use common::arena::{assert_close, bits};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+struct Case {
+    head_dim: usize,
+    pos: usize,
+    tokens: usize,
+    window: usize,
+    softcap: f32,
+    half: bool,
+    seed: u64,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (
+        prop_oneof![
+            Just(8usize),
+            Just(12),
+            Just(16),
+            Just(64),
+            Just(80),
+            Just(128),
+            Just(256),
+            1usize..=256
+        ],
+        0usize..200,
+        1usize..20,
+        prop_oneof![Just(usize::MAX), 1usize..100],
+        prop_oneof![Just(0.0f32), 0.5f32..5.0],
+        any::<bool>(),
+        any::<u64>(),
+    )
+        .prop_map(|(head_dim, pos, tokens, window, softcap, half, seed)| Case {
+            head_dim,
+            pos,
+            tokens,
+            window,
+            softcap,
+            half,
+            seed,
+        })
+}
+
+/// Queries, and one head's cache: what lies behind the last position is NaN, and the allocation ends with the context.
+struct Data {
+    q: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    k: Vec<u8>,
+    v: Vec<u8>,
+}
+
+impl Data {
+    fn new(case: &Case) -> Data {
+        let mut rng = common::Rng::new(case.seed);
+        let (n, seen) = (case.head_dim, case.pos + case.tokens);
+        let context = seen.next_multiple_of(16);
+        let mut round = |n| -> Vec<f32> {
+            let x = rng.floats(n);
+            x.into_iter()
+                .map(|x| {
+                    if case.half {
+                        half::f16_to_f32(half::f32_to_f16(x))
+                    } else {
+                        x
+                    }
+                })
+                .collect()
+        };
+        let (q, keys, values) = (round(case.tokens * n), round(seen * n), round(seen * n));
+        let mut tiled = vec![f32::NAN; context * n];
+        let mut rows = tiled.clone();
+        for p in 0..seen {
+            for d in 0..n {
+                tiled[(p / 16 * n + d) * 16 + p % 16] = keys[p * n + d];
+                rows[p * n + d] = values[p * n + d];
+            }
+        }
+        let bytes = |x: &[f32]| -> Vec<u8> {
+            if case.half {
+                x.iter().flat_map(|x| half::f32_to_f16(*x).to_ne_bytes()).collect()
+            } else {
+                x.iter().flat_map(|x| x.to_ne_bytes()).collect()
+            }
+        };
+        Data {
+            q,
+            k: bytes(&tiled),
+            v: bytes(&rows),
+            keys,
+            values,
+        }
+    }
+
+    /// Runs the queries in calls of the given numbers of tokens.
+    fn attend(&self, isa: &Isa, case: &Case, cuts: &[usize]) -> Vec<f32> {
+        let n = case.head_dim;
+        let mut out = self.q.clone();
+        let mut t = 0;
+        for &tokens in cuts {
+            let queries = out[t * n..].as_mut_ptr();
+            let call = Attend {
+                q: queries,
+                q_stride: n,
+                out: queries,
+                out_stride: n,
+                k: self.k.as_ptr(),
+                v: self.v.as_ptr(),
+                half: case.half,
+                head_dim: n,
+                tokens,
+                pos: case.pos + t,
+                scale: 0.7,
+                softcap: case.softcap,
+                window: case.window,
+            };
+            // SAFETY: rows of `n`, in place; the cache has every position.
+            unsafe { (isa.attend)(&call) };
+            t += tokens;
+        }
+        out
+    }
+
+    fn expected(&self, case: &Case) -> Vec<f32> {
+        let n = case.head_dim;
+        let mut out = Vec::new();
+        for t in 0..case.tokens {
+            let p = case.pos + t;
+            let seen = p.saturating_sub(case.window.saturating_sub(1))..=p;
+            let scores: Vec<f64> = seen
+                .clone()
+                .map(|j| {
+                    let dot: f64 = (0..n)
+                        .map(|d| f64::from(self.q[t * n + d]) * f64::from(self.keys[j * n + d]))
+                        .sum();
+                    let cap = f64::from(case.softcap);
+                    let score = dot * f64::from(0.7f32);
+                    if cap > 0.0 { cap * (score / cap).tanh() } else { score }
+                })
+                .collect();
+            let max = scores.iter().copied().fold(f64::MIN, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            for d in 0..n {
+                let sum: f64 = seen
+                    .clone()
+                    .zip(&scores)
+                    .map(|(j, s)| (s - max).exp() / total * f64::from(self.values[j * n + d]))
+                    .sum();
+                out.push(sum as f32);
+            }
+        }
+        out
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn agrees_with_f64(case in cases()) {
+        let data = Data::new(&case);
+        let want = data.expected(&case);
+        for isa in supported() {
+            assert_close(isa.name, &data.attend(isa, &case, &[case.tokens]), &want, 5e-6);
+        }
+    }
+
+    #[test]
+    fn does_not_depend_on_how_queries_are_cut(case in cases(), at in 0usize..20) {
+        let data = Data::new(&case);
+        let at = at.min(case.tokens - 1);
+        for isa in supported() {
+            let whole = bits(&data.attend(isa, &case, &[case.tokens]));
+            prop_assert_eq!(&whole, &bits(&data.attend(isa, &case, &vec![1; case.tokens])));
+            prop_assert_eq!(&whole, &bits(&data.attend(isa, &case, &[at, case.tokens - at])));
+        }
+    }
+}
+
+#[test]
+fn scores_far_apart_stay_finite() {
+    let case = Case {
+        head_dim: 16,
+        pos: 150,
+        tokens: 6,
+        window: usize::MAX,
+        softcap: 0.0,
+        half: false,
+        seed: 1,
+    };
+    let mut data = Data::new(&case);
+    for x in &mut data.q {
+        *x *= 1e4;
+    }
+    let want = data.expected(&case);
+    for isa in supported() {
+        assert_close(isa.name, &data.attend(isa, &case, &[6]), &want, 1e-2);
+    }
+}
