@@ -2,6 +2,7 @@
 
 mod builder;
 mod compare;
+mod gguf;
 mod llama;
 mod random;
 mod shared;
@@ -9,6 +10,7 @@ mod tensors;
 
 pub use builder::Builder;
 pub use compare::{Difference, assert_close};
+pub use gguf::{Gguf, GgufValue, small_llama, small_model};
 pub use llama::{Form, LlamaConfig, llama_graph};
 pub use random::{Random, random_weights};
 pub use shared::shared;

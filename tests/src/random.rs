@@ -23,6 +23,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number in `0..n`; `n` is not 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next_u64() % n as u64) as usize
+    }
+
     /// A number in `-1.0..1.0`.
     pub fn next_f32(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
