@@ -151,7 +151,7 @@ pub fn small_llama() -> Gguf {
     small_model("llama")
 }
 
-/// A model of one layer: width 64, 2 heads of 32, 1 key/value head, MLP 96, 40 tokens, tied.
+/// A model of one layer: width 32, 2 heads of 16, 1 key/value head, MLP 64, 40 tokens, tied.
 pub fn small_model(family: &str) -> Gguf {
     let layer = |name: &str| format!("blk.0.{name}.weight");
     let key = |name: &str| format!("{family}.{name}");
@@ -159,8 +159,8 @@ pub fn small_model(family: &str) -> Gguf {
         .with("general.architecture", GgufValue::str(family))
         .with("general.name", GgufValue::str("Small Llama"))
         .with(&key("block_count"), GgufValue::u32(1))
-        .with(&key("embedding_length"), GgufValue::u32(64))
-        .with(&key("feed_forward_length"), GgufValue::u32(96))
+        .with(&key("embedding_length"), GgufValue::u32(32))
+        .with(&key("feed_forward_length"), GgufValue::u32(64))
         .with(&key("attention.head_count"), GgufValue::u32(2))
         .with(&key("attention.head_count_kv"), GgufValue::u32(1))
         .with(&key("attention.layer_norm_rms_epsilon"), GgufValue::f32(1e-5))
@@ -173,15 +173,15 @@ pub fn small_model(family: &str) -> Gguf {
         )
         .with("tokenizer.ggml.scores", GgufValue::Array(6, 3, vec![0; 12]))
         .with("tokenizer.ggml.add_bos_token", GgufValue::bool(true))
-        .floats("token_embd.weight", &[40, 64])
-        .floats(&layer("attn_norm"), &[64])
-        .floats(&layer("attn_q"), &[64, 64])
-        .floats(&layer("attn_k"), &[32, 64])
-        .floats(&layer("attn_v"), &[32, 64])
-        .floats(&layer("attn_output"), &[64, 64])
-        .floats(&layer("ffn_norm"), &[64])
-        .floats(&layer("ffn_gate"), &[96, 64])
-        .floats(&layer("ffn_up"), &[96, 64])
-        .floats(&layer("ffn_down"), &[64, 96])
-        .floats("output_norm.weight", &[64])
+        .floats("token_embd.weight", &[40, 32])
+        .floats(&layer("attn_norm"), &[32])
+        .floats(&layer("attn_q"), &[32, 32])
+        .floats(&layer("attn_k"), &[16, 32])
+        .floats(&layer("attn_v"), &[16, 32])
+        .floats(&layer("attn_output"), &[32, 32])
+        .floats(&layer("ffn_norm"), &[32])
+        .floats(&layer("ffn_gate"), &[64, 32])
+        .floats(&layer("ffn_up"), &[64, 32])
+        .floats(&layer("ffn_down"), &[32, 64])
+        .floats("output_norm.weight", &[32])
 }

@@ -7,6 +7,7 @@ use ck_tests::{Gguf, GgufValue, shared, small_llama, small_model};
 use ckc::{
     diag::Diagnostic,
     import::{Imported, Options, import},
+    model::{self, LoadOptions},
     source::Source,
 };
 
@@ -18,6 +19,17 @@ fn run(path: &Path, dtype: Option<DType>) -> Result<Imported, Vec<Diagnostic>> {
             folder: path.parent().unwrap(),
         },
     )
+}
+
+/// The description is one that compiles.
+#[track_caller]
+fn loads(yaml: &str) {
+    let text = model::Source {
+        name: "model.yaml".into(),
+        text: yaml.into(),
+    };
+    let (model, problems) = model::load(text, &LoadOptions::default());
+    assert!(model.is_some() && problems.is_empty(), "{problems:#?}\n{yaml}");
 }
 
 /// A copy of a golden folder whose `config.json` is the given file.
@@ -48,6 +60,7 @@ fn golden(name: &str, expected: &[&str]) {
         let dir = with_config(&folder, config);
         let imported = run(dir.path(), None).unwrap_or_else(|e| panic!("{name} {config}: {e:#?}"));
         assert_eq!(imported.notes, [""; 0], "{name} {config}");
+        loads(&imported.yaml);
         body(&imported.yaml)
     });
     assert_eq!(texts[0], texts[1], "{name}: the two layouts say the same");
@@ -110,6 +123,7 @@ fn a_folder_that_ships_its_tokenizer() {
         folder: folder.parent().unwrap(),
     };
     let yaml = import(&folder, &options).unwrap().yaml;
+    loads(&yaml);
     for part in [
         "model: shakespeare",
         "file: shakespeare",
@@ -164,6 +178,7 @@ fn refused(build: &Gguf, expected: &[&str]) {
 #[track_caller]
 fn says(build: &Gguf, expected: &[&str]) {
     let yaml = gguf(build, 3).unwrap().yaml;
+    loads(&yaml);
     for part in expected {
         assert!(yaml.contains(part), "{part:?} not in\n{yaml}");
     }
@@ -176,7 +191,7 @@ fn both_versions() {
         "pairing: interleaved",
         "rms_norm_eps: 1.0e-5",
         "tokenizer: w.gguf",
-        "head_dim: 32",
+        "head_dim: 16",
     ];
     says(&small_llama(), &expected);
     assert_eq!(gguf(&small_llama(), 2), gguf(&small_llama(), 3));
@@ -197,7 +212,7 @@ fn both_versions() {
 #[test]
 fn rotary_scaling() {
     says(
-        &small_llama().floats("rope_freqs.weight", &[16]),
+        &small_llama().floats("rope_freqs.weight", &[8]),
         &["scaling: {factors: rope_freqs.weight}"],
     );
     let linear = small_llama()
@@ -211,8 +226,8 @@ fn rotary_scaling() {
         &["has no `llama.rope.freq_base`: 10000"],
     );
     says(
-        &small_llama().with("llama.rope.dimension_count", GgufValue::u32(16)),
-        &["dims: 16"],
+        &small_llama().with("llama.rope.dimension_count", GgufValue::u32(8)),
+        &["dims: 8"],
     );
     refused(
         &small_llama().with("llama.rope.dimension_count", GgufValue::u32(15)),
@@ -223,17 +238,17 @@ fn rotary_scaling() {
 #[test]
 fn output_matrix_and_biases_are_seen_by_their_tensors() {
     says(
-        &small_llama().floats("output.weight", &[40, 64]),
+        &small_llama().floats("output.weight", &[40, 32]),
         &["weight: output.weight"],
     );
     refused(
-        &small_llama().floats("blk.0.attn_q.bias", &[64]),
+        &small_llama().floats("blk.0.attn_q.bias", &[32]),
         &["2 tensors are missing"],
     );
     let biases = small_llama()
-        .floats("blk.0.attn_q.bias", &[64])
-        .floats("blk.0.attn_k.bias", &[32])
-        .floats("blk.0.attn_v.bias", &[32]);
+        .floats("blk.0.attn_q.bias", &[32])
+        .floats("blk.0.attn_k.bias", &[16])
+        .floats("blk.0.attn_v.bias", &[16]);
     says(&biases, &["bias: \"blk.{i}.attn_v.bias\""]);
 }
 
@@ -274,17 +289,17 @@ fn what_is_refused() {
     );
     refused(&small_llama().floats("extra", &[3]), &["tensor `extra` is not used"]);
     let q5_k = Gguf::tensor(small_llama(), "output.weight", &[40, 256], 13, vec![0; 40 * 176]);
-    refused(&q5_k, &["shape [40, 256], the model needs [40, 64]"]);
-    let q4_1 = Gguf::tensor(small_llama(), "output.weight", &[40, 64], 3, vec![0; 40 * 40]);
+    refused(&q5_k, &["shape [40, 256], the model needs [40, 32]"]);
+    let q4_1 = Gguf::tensor(small_llama(), "output.weight", &[40, 32], 3, vec![0; 40 * 20]);
     refused(&q4_1, &["`output.weight` is stored as Q4_1, which is not supported"]);
 }
 
 #[test]
 fn qwen2_pairs_halves_and_has_biases() {
     let qwen2 = small_model("qwen2")
-        .floats("blk.0.attn_q.bias", &[64])
-        .floats("blk.0.attn_k.bias", &[32])
-        .floats("blk.0.attn_v.bias", &[32]);
+        .floats("blk.0.attn_q.bias", &[32])
+        .floats("blk.0.attn_k.bias", &[16])
+        .floats("blk.0.attn_v.bias", &[16]);
     says(&qwen2, &["pairing: halves", "bias: \"blk.{i}.attn_q.bias\""]);
     refused(&small_model("qwen2"), &["3 tensors are missing"]);
 }

@@ -181,14 +181,14 @@ fn nesting_is_limited() {
 fn damaged_files() {
     let file = gguf_file();
     every_prefix_is_an_error(read_gguf, &file);
-    no_flip_panics(read_gguf, &file, 2500, 20_000);
+    no_flip_panics(read_gguf, &file, 2500, 6_000);
     let file = safetensors_file();
     every_prefix_is_an_error(read_safetensors, &file);
     no_flip_panics(read_safetensors, &file, file.len() - 40, 20_000);
     lies_are_cheap();
     nesting_is_limited();
     let folder = tempfile::tempdir().unwrap();
-    no_flip_panics_import(folder.path(), 2_000);
+    no_flip_panics_import(folder.path(), 1_000);
     shrunk_after_opening(folder.path());
 }
 
