@@ -33,6 +33,11 @@ impl Arena {
         Arena { bytes: Vec::new() }
     }
 
+    /// An arena as a run left it.
+    pub fn from_bytes(bytes: &[u8]) -> Arena {
+        Arena { bytes: bytes.to_vec() }
+    }
+
     fn reserve(&mut self, bytes: usize) -> usize {
         let offset = self.bytes.len();
         self.bytes.resize((offset + bytes).next_multiple_of(ALIGN), 0xff);
