@@ -5,7 +5,7 @@
 //! Nothing here allocates or starts a thread after [`Pool::new`] (a panic does).
 //!
 //! Whoever waits - for a job, at a barrier, for the others to finish - spins for some microseconds, then offers its core
-//! to others, then sleeps. So a wait costs a cache line's trip while cores are free, and nothing while they are not.
+//! to others, then sleeps. So a wait costs a cache line's trip while cores are free, and little while they are not.
 //!
 //! When a worker panics, the others leave the job at their next barrier, and the caller gets [`Error::Panicked`]. The
 //! pool remains usable; what the job was to compute is lost.
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::Error;
-use gate::{Gate, Patience};
+use gate::Gate;
 
 /// In [`Shared::start`]: no more jobs.
 const STOP: u32 = 1;
@@ -48,7 +48,6 @@ struct Line<T>(T);
 
 struct Shared {
     nth: u32,
-    patience: Patience,
     /// Generation of the job, and [`STOP`]: one word, so that no worker can see one without the other.
     start: Line<Gate>,
     /// Written by the caller while no job runs, read by the workers while one does.
@@ -153,7 +152,6 @@ impl Pool {
         }
         let shared = Arc::new(Shared {
             nth: nth as u32,
-            patience: Patience::for_workers(nth),
             start: Line(Gate::new(0)),
             job: UnsafeCell::new(Job::NONE),
             barrier: Line(Barrier {
@@ -212,7 +210,7 @@ impl Pool {
             .0
             .publish(|generation| generation.fetch_add(NEXT, Ordering::SeqCst));
         shared.take_part(0, Job::new(job));
-        shared.running.0.wait(&shared.patience, |left| left == 0);
+        shared.running.0.wait(|left| left == 0);
         if shared.barrier.0.phase.get() & POISON == 0 {
             return Ok(());
         }
@@ -251,7 +249,7 @@ impl Shared {
     fn work(&self, ith: usize) {
         let mut seen = 0;
         loop {
-            let now = self.start.0.wait(&self.patience, |generation| generation != seen);
+            let now = self.start.0.wait(|generation| generation != seen);
             if now & STOP != 0 {
                 return;
             }
@@ -297,7 +295,7 @@ impl Shared {
                 phase.publish(|phase| phase.store((now + 1) & !POISON, Ordering::SeqCst));
                 return;
             }
-            if phase.wait(&self.patience, |later| later != now) & POISON == 0 {
+            if phase.wait(|later| later != now) & POISON == 0 {
                 return;
             }
         }

@@ -4,33 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a waiter stays awake.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// Spinning on the word; ten times the price of a sleep and a wake.
-    spin: Duration,
-    /// Then giving the core away, but coming back.
-    doze: Duration,
-}
-
-impl Patience {
-    /// With more workers than cores, some other worker needs the core of the one that waits: it goes to sleep at once.
-    pub(super) fn for_workers(nth: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if nth <= cores {
-            Self {
-                spin: Duration::from_micros(80),
-                doze: Duration::from_micros(40),
-            }
-        } else {
-            Self {
-                spin: Duration::ZERO,
-                doze: Duration::ZERO,
-            }
-        }
-    }
-}
-
+/// The most nanoseconds of spinning on the word: several times the price of a sleep and a wake.
+const SPIN_MOST: u32 = 64_000;
+/// The least: a cache line's trip to another core and back.
+const SPIN_LEAST: u32 = 1_000;
+/// After this much spinning and yielding, a waiter sleeps.
+const AWAKE: Duration = Duration::from_micros(120);
 /// Spins between two looks at the clock, about a microsecond's worth.
 const SPINS: u32 = 32;
 
@@ -41,6 +20,9 @@ pub(super) struct Gate {
     word: AtomicU32,
     /// Waiters that sleep or are about to.
     sleepers: AtomicU32,
+    /// Nanoseconds of spinning before a waiter offers its core to others. Halved when that was not enough, doubled when it
+    /// was: where threads share a core, spinning only keeps the others from doing what is waited for.
+    spin: AtomicU32,
     bed: Mutex<()>,
     bell: Condvar,
 }
@@ -50,6 +32,7 @@ impl Gate {
         Self {
             word: AtomicU32::new(word),
             sleepers: AtomicU32::new(0),
+            spin: AtomicU32::new(SPIN_MOST),
             bed: Mutex::new(()),
             bell: Condvar::new(),
         }
@@ -77,28 +60,42 @@ impl Gate {
         result
     }
 
-    /// Waits until the word satisfies `ready`, returns it. Spins, dozes, then sleeps.
-    pub(super) fn wait(&self, patience: &Patience, ready: impl Fn(u32) -> bool) -> u32 {
+    /// Waits until the word satisfies `ready`, returns it. Spins, yields, then sleeps.
+    pub(super) fn wait(&self, ready: impl Fn(u32) -> bool) -> u32 {
         let word = self.get();
         if ready(word) {
             return word;
         }
         let begin = Instant::now();
+        let spin = self.spin.load(Ordering::Relaxed);
         loop {
             for _ in 0..SPINS {
                 let word = self.get();
                 if ready(word) {
+                    self.learn(spin, (spin * 2).min(SPIN_MOST));
                     return word;
                 }
                 std::hint::spin_loop();
             }
-            let waited = begin.elapsed();
-            if waited >= patience.spin + patience.doze {
-                return self.sleep(ready);
+            if begin.elapsed() >= Duration::from_nanos(u64::from(spin)) {
+                break;
             }
-            if waited >= patience.spin {
-                std::thread::yield_now();
+        }
+        self.learn(spin, (spin / 2).max(SPIN_LEAST));
+        while begin.elapsed() < AWAKE {
+            std::thread::yield_now();
+            let word = self.get();
+            if ready(word) {
+                return word;
             }
+        }
+        self.sleep(ready)
+    }
+
+    /// Waiters race here, and any of them may win: it is a guess. Not written while it stays, to keep the line shared.
+    fn learn(&self, old: u32, new: u32) {
+        if old != new {
+            self.spin.store(new, Ordering::Relaxed);
         }
     }
 
