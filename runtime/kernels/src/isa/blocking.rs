@@ -83,6 +83,7 @@ pub trait Kernel {
 /// # Safety
 /// As [`super::Isa::matmul`], and the CPU has the tier's features.
 pub unsafe fn matmul<K: Kernel>(m: &Matmul) {
+    debug_assert!(m.k.is_multiple_of(K::DTYPE.block_len()));
     let cols = m.k.min(K::Stage::AREA / MOST_TOKENS);
     let chunk_bytes = (GROUP * K::DTYPE.row_bytes(cols)).max(1);
     let panel_rows = if m.tokens <= MOST_TOKENS {

@@ -85,7 +85,12 @@ pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> 
 pub struct Isa {
     /// `scalar`, `avx2`, `avx512`: as accepted by `CKC_ISA`.
     pub name: &'static str,
-    /// By [`DType`].
+    /// By [`DType`]: a [`Matmul`] with weights of that type. To call one is sound if
+    /// - `w` is valid for reads of `DType::packed_bytes(rows, k)` bytes, `k` a multiple of `DType::block_len()`,
+    /// - `x` is valid for reads of `tokens` rows, `x_stride` apart, aligned to 4: of `k` floats, or, if
+    ///   `DType::quantised()`, `k` elements of [`crate::dtype::ActType::Q8`],
+    /// - `out` is valid for writes of `rows` floats at `tokens` places, `out_stride` apart, none of them inside `w` or `x`,
+    /// - the CPU has what the table needs: it came from [`supported`], [`best`] or [`by_name`].
     pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
     /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
     pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
