@@ -117,7 +117,7 @@ unsafe fn panel<C: Columns, const T: usize>(p: &Panel, x: &Floats) {
     let mut g = 0;
     // SAFETY: the groups are in the panel.
     unsafe {
-        if T == 2 {
+        if T <= 2 {
             while g + 4 <= groups {
                 tile::<C, 4, T>(p, g, x);
                 g += 4;
