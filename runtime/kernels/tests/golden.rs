@@ -14,6 +14,9 @@ use common::arena::{Arena, Call};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
+/// An elementwise function.
+type Function = fn(f32) -> f32;
+
 const AXIS: Axis = Axis::Tokens { granule: 1 };
 const TOLERANCE: f32 = 1e-5;
 
@@ -346,7 +349,7 @@ fn attention() {
 
 #[test]
 fn activations() {
-    let functions: [(&str, fn(f32) -> f32); 5] = [
+    let functions: [(&str, Function); 5] = [
         ("silu", math::silu),
         ("gelu_erf", math::gelu_erf),
         ("gelu_tanh", math::gelu_tanh),
@@ -370,7 +373,7 @@ fn activations() {
 
 #[test]
 fn gated_activations() {
-    let kinds: [(&str, Gate, fn(f32) -> f32); 2] = [
+    let kinds: [(&str, Gate, Function); 2] = [
         ("swiglu", Gate::Silu, math::silu),
         ("geglu_tanh", Gate::GeluTanh, math::gelu_tanh),
     ];

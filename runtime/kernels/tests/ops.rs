@@ -6,8 +6,8 @@ use ck_kernels::dtype::{ActType, DType};
 use ck_kernels::isa::{Isa, supported};
 use ck_kernels::ops::*;
 use ck_kernels::partition::{Axis, split};
-use common::Rng;
 use common::arena::{Arena, Call, Ran, assert_close, bits};
+use common::{Matrix, Rng};
 use proptest::prelude::*;
 
 const THREADS: [usize; 5] = [1, 2, 3, 7, MAX_WORKERS];
@@ -272,12 +272,14 @@ fn embeddings_of_every_type() {
         (DType::F16, 24),
         (DType::Q8_0, 1056),
         (DType::Q4_0, 2080),
+        (DType::Q4K, 1280),
+        (DType::Q6K, 2304),
     ] {
         let (rows, ids) = (37, [0u32, 36, 15, 16, 15]);
         let mut rng = Rng::new(k as u64);
-        let (x, w) = (rng.floats(rows * k), rng.floats(k));
+        let w = rng.floats(k);
         let mut arena = Arena::new();
-        let (table, values) = arena.weight(dtype, &x, k);
+        let (table, values) = arena.matrix(&Matrix::random(dtype, rows, k, &mut rng));
         let norm = Norm {
             weight: arena.vector(&w),
             eps: EPS,
@@ -350,7 +352,7 @@ fn an_id_outside_the_table_is_not_read() {
         out,
         axis: TOKENS,
     };
-    let isa = supported().next().expect("scalar");
+    let isa = supported().next().expect("a tier");
     arena.run(isa, 1, Call::tokens(1), &[&embed]);
 }
 
@@ -426,6 +428,7 @@ fn projections_of_every_source() {
         (21, 64, [DType::Q4_0, DType::Q8_0]),
         (21, 96, [DType::BF16, DType::F32]),
         (2, 2048, [DType::Q8_0, DType::Q8_0]),
+        (3, 1280, [DType::Q4K, DType::Q6K]),
     ] {
         let mut rng = Rng::new(k as u64);
         let (x, d, w) = (rng.floats(t * k), rng.floats(t * k), rng.floats(k));
@@ -444,7 +447,7 @@ fn projections_of_every_source() {
         let mut parts = Vec::new();
         let mut values = Vec::new();
         for (dtype, rows) in dtypes.into_iter().zip([50, 33]) {
-            let (weight, v) = arena.weight(dtype, &rng.floats(rows * k), k);
+            let (weight, v) = arena.matrix(&Matrix::random(dtype, rows, k, &mut rng));
             let out = arena.f32(t, rows);
             let bias = (rows == 50).then_some(bias_vector);
             parts.push(Part {
@@ -709,7 +712,7 @@ fn attention_reads_its_own_head_and_every_cut_gives_the_same_bits() {
             let (weight, _) = arena.weight(dtype, &Rng::new(5).floats(40 * n), n);
             let projected = arena.f32(range.len(), 40);
             let workspace = arena.workspace(project_workspace(n, false, true, range.len(), TOKENS));
-            let isa = supported().next().expect("scalar");
+            let isa = supported().next().expect("a tier");
             // Fill the cache first, from position 0.
             let fill: [&(dyn Kernel + Sync); 2] = [
                 &CacheKeys {

@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
+use ck_kernels::dtype::{ALIGN, ActType, DType};
 use ck_kernels::isa::Isa;
 use ck_kernels::ops::{Cache, Ctx, Kernel, Slot, Vector, Weight, Workspace};
 use ck_kernels::quant::{format, half};
 
-use super::Aligned;
+use super::{Aligned, Matrix};
 
 /// What a kernel call is told besides its operands.
 #[derive(Clone, Copy)]
@@ -83,26 +83,24 @@ impl Arena {
     pub fn weight(&mut self, dtype: DType, x: &[f32], cols: usize) -> (Weight, Vec<f32>) {
         let n = dtype.row_bytes(cols);
         let mut rows = vec![0; x.len() / cols * n];
-        let mut values = vec![0.0; x.len()];
-        for ((from, to), back) in x.chunks(cols).zip(rows.chunks_mut(n)).zip(values.chunks_mut(cols)) {
+        for (from, to) in x.chunks(cols).zip(rows.chunks_mut(n)) {
             assert!(format(dtype).encode_row(from, to));
-            format(dtype).decode_row(to, back);
         }
-        let rows_n = x.len() / cols;
-        let offset = self.reserve(dtype.packed_bytes(rows_n, cols));
-        for (g, group) in rows.chunks(GROUP * n).enumerate() {
-            let to = &mut self.bytes[offset + g * GROUP * n..][..GROUP * n];
-            format(dtype).pack_group(group, cols, to);
-        }
-        (
-            Weight {
-                offset,
-                rows: rows_n,
-                cols,
-                dtype,
-            },
-            values,
-        )
+        self.matrix(&Matrix::new(dtype, x.len() / cols, cols, rows))
+    }
+
+    /// A matrix of any type, and its values.
+    pub fn matrix(&mut self, matrix: &Matrix) -> (Weight, Vec<f32>) {
+        let packed = matrix.packed.bytes();
+        let offset = self.reserve(packed.len());
+        self.bytes[offset..][..packed.len()].copy_from_slice(packed);
+        let weight = Weight {
+            offset,
+            rows: matrix.rows,
+            cols: matrix.k,
+            dtype: matrix.dtype,
+        };
+        (weight, (0..matrix.rows).flat_map(|r| matrix.row(r)).collect())
     }
 
     pub fn cache(&mut self, kv_heads: usize, head_dim: usize, context: usize, act: ActType) -> Cache {
