@@ -250,6 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn errors_name_what_is_known_or_missing() {
+        extern crate std;
+        use std::string::ToString;
+        assert_eq!(
+            IsaError::Unknown.to_string(),
+            "unknown instruction set; known are avx512, avx2, scalar"
+        );
+        let missing = Features::AVX2.with(Features(1 << 7));
+        let error = IsaError::Unsupported {
+            name: "avx512",
+            missing,
+        };
+        assert_eq!(
+            error.to_string(),
+            "this machine cannot run `avx512`: it lacks fma, f16c, avx2, avx512vnni"
+        );
+    }
+
+    #[test]
     fn named_sets_match_the_table() {
         assert!(Features::AVX2.names().eq(["fma", "f16c", "avx2"]));
         assert!(Features::AVX512.names().all(|n| n.starts_with("avx512")));

@@ -10,6 +10,10 @@ pub mod avx2;
 pub mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod blocking;
+#[cfg_attr(
+    any(not(target_arch = "x86_64"), miri),
+    allow(dead_code, reason = "only x86-64 has features to look for")
+)]
 mod detect;
 pub mod scalar;
 #[cfg(target_arch = "x86_64")]
