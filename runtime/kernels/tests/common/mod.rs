@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod arena;
+pub mod reference;
 
 use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
 use ck_kernels::isa::{Isa, Matmul};
