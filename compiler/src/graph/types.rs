@@ -1,6 +1,6 @@
 //! Tensors, weights, caches and ops.
 
-use ck_kernels::dtype::{ActType, DType};
+pub use ck_kernels::dtype::{ActType, DType};
 use ck_kernels::ops::{Gate, Pairing};
 
 macro_rules! id {

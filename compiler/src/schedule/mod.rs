@@ -1,1 +1,258 @@
-//! Step order, partitions, barriers.
+//! From a model's graph to the three entries of a program: which steps, divided how, with which lifetimes.
+//!
+//! An entry is a straight line of steps over its own rewrite of the graph:
+//! - `prefill`: the body for up to `batch` tokens, divided by tokens;
+//! - `decode`: the body for one token, divided by columns of the weights;
+//! - `head`: from the selected row to the logits, divided by columns.
+//!
+//! Nothing here knows offsets; [`barrier::place`] is told them by its caller.
+
+pub mod access;
+pub mod barrier;
+pub mod cost;
+mod division;
+mod lower;
+
+use ck_kernels::partition::Axis;
+
+use crate::fuse::{self, Division, Fused, Site};
+use crate::graph::verify::{self, Rule};
+use crate::graph::{Graph, OpKind, TensorId};
+use access::{Access, Operand, accesses};
+use barrier::{Barrier, Touch};
+
+/// One kernel call of an entry.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The op of the entry's graph.
+    pub op: usize,
+    /// How the work is divided.
+    pub axis: Axis,
+    /// Length of that axis at the upper bounds: tokens, columns or heads.
+    pub extent: usize,
+    /// What it touches.
+    pub accesses: Vec<Access>,
+    /// Bytes of scratch.
+    pub workspace: usize,
+}
+
+/// A program over the shared state.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// `prefill`, `decode`, `head`.
+    pub name: &'static str,
+    /// The entry's own rewrite of the model; `batch` is the most tokens of one call.
+    pub graph: Graph,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// What fusion did.
+    pub sites: Vec<Site>,
+    /// The entry before fusion (no flag), and after each pass that changed it, scheduled: the report's before and after.
+    pub stages: Vec<(Option<fuse::Flag>, Vec<Step>, Graph)>,
+    /// How the work is divided.
+    pub division: Division,
+}
+
+impl Entry {
+    /// When the bytes of each tensor and workspace must hold their value, in steps, half-open: a step's operands and
+    /// results are live together.
+    ///
+    /// Workers are only as far apart as barriers allow. With `barriers` given, an operand stays live up to the first
+    /// barrier after its last use, so that reuse never needs a barrier of its own; without, every step is taken to
+    /// start with one.
+    pub fn lifetimes(&self, barriers: Option<&[Option<Barrier>]>) -> Vec<(Operand, std::ops::Range<u32>)> {
+        let mut spans: Vec<(Operand, usize, usize)> = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            for access in &step.accesses {
+                match spans.iter_mut().find(|(operand, ..)| *operand == access.operand) {
+                    Some(span) => span.2 = index,
+                    None => spans.push((access.operand, index, index)),
+                }
+            }
+        }
+        let end = |last: usize| match barriers {
+            None => last + 1,
+            Some(list) => (last + 1..list.len())
+                .find(|i| list[*i].is_some())
+                .unwrap_or(list.len()),
+        };
+        let clock = |step: usize| u32::try_from(step).expect("fewer than 2^32 steps");
+        let span = |(operand, first, last)| (operand, clock(first)..clock(end(last)));
+        spans.into_iter().map(span).collect()
+    }
+
+    /// The barriers the entry needs by its data alone, if no two operands shared bytes.
+    pub fn data_barriers(&self) -> Vec<Option<Barrier>> {
+        let mut seen: Vec<Operand> = Vec::new();
+        let mut place = |operand: Operand| {
+            let at = seen.iter().position(|o| *o == operand).unwrap_or_else(|| {
+                seen.push(operand);
+                seen.len() - 1
+            });
+            at as u64..at as u64 + 1
+        };
+        let touches: Vec<Vec<Touch>> = self
+            .steps
+            .iter()
+            .map(|s| {
+                s.accesses
+                    .iter()
+                    .map(|a| Touch {
+                        access: *a,
+                        bytes: place(a.operand),
+                    })
+                    .collect()
+            })
+            .collect();
+        barrier::place(&touches)
+    }
+
+    /// Pairs `(written, read)` of a step that may share bytes: the kernel reads every element before it writes it, on
+    /// the worker that owns both, and nobody needs the read one afterwards.
+    pub fn in_place(&self) -> Vec<(TensorId, TensorId)> {
+        let data = self.data_barriers();
+        let lifetimes = self.lifetimes(None);
+        let dies_at = |t: TensorId, step: usize| {
+            !self.graph.outputs.contains(&t)
+                && !self.graph.inputs.contains(&t)
+                && lifetimes
+                    .iter()
+                    .any(|(o, r)| *o == Operand::Tensor(t) && r.end as usize == step + 1)
+        };
+        let mut pairs = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            let op = &self.graph.ops[step.op];
+            for &(out, input) in may_alias(&op.kind, step.axis) {
+                let (dst, src) = (op.outputs[out], op.inputs[input]);
+                let pattern = |t, write| {
+                    let same = |a: &&Access| a.operand == Operand::Tensor(t) && a.write == write;
+                    step.accesses.iter().find(same).map(|a| a.pattern)
+                };
+                let (Some(written), Some(read)) = (pattern(dst, true), pattern(src, false)) else {
+                    continue;
+                };
+                // Workers that are still in an earlier step of this stretch must not meet the new bytes.
+                let stretch = (0..=index).rev().find(|i| data[*i].is_some()).unwrap_or(0);
+                let apart = self.steps[stretch..index]
+                    .iter()
+                    .flat_map(|s| &s.accesses)
+                    .all(|a| a.operand != Operand::Tensor(src) || a.pattern.aligned(written));
+                let same_owner = written.aligned(read) || (written == read && stretch == index);
+                if dies_at(src, index) && apart && same_owner && self.same_shape(dst, src) {
+                    pairs.push((dst, src));
+                }
+            }
+        }
+        pairs
+    }
+
+    fn same_shape(&self, a: TensorId, b: TensorId) -> bool {
+        let (a, b) = (self.graph.tensor(a), self.graph.tensor(b));
+        (a.rows, a.cols, a.act) == (b.rows, b.cols, b.act)
+    }
+}
+
+/// The (output, input) pairs of a kernel that may be one slot.
+fn may_alias(kind: &OpKind, axis: Axis) -> &'static [(usize, usize)] {
+    match (kind, axis) {
+        (OpKind::Add | OpKind::Glu { .. }, _) => &[(0, 0), (0, 1)],
+        (OpKind::Rope(_) | OpKind::Attend(_), _) => &[(0, 0)],
+        (OpKind::RmsNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
+        (OpKind::AddNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
+        (OpKind::Project { source, .. } | OpKind::ProjectGlu { source, .. }, Axis::Tokens { .. })
+            if matches!(source, crate::graph::Source::AddNorm { .. }) =>
+        {
+            &[(0, 0)]
+        }
+        _ => &[],
+    }
+}
+
+/// Makes the three entries.
+///
+/// # Panics
+/// If a rewrite breaks the graph: a bug of the compiler, found by the verifier.
+pub fn entries(model: &Graph, config: &fuse::Config) -> Vec<Entry> {
+    let lowered = lower::split_attention(model);
+    check("lowering", &lowered);
+    let select = lowered
+        .ops
+        .iter()
+        .position(|op| op.kind == OpKind::SelectRow)
+        .unwrap_or(lowered.ops.len());
+    let hidden = lowered.ops.get(select).map(|op| op.inputs[0]);
+
+    let mut body = lowered.clone();
+    body.ops.truncate(select);
+    body.outputs = hidden.into_iter().collect();
+    let mut decode = body.clone();
+    decode.batch = 1;
+    let mut head = lowered.clone();
+    head.ops.drain(..select);
+    head.inputs = hidden.into_iter().collect();
+    head.batch = 1;
+    head.caches.clear();
+
+    vec![
+        entry("prefill", body, config, Division::Tokens),
+        entry("decode", decode, config, Division::Columns),
+        entry("head", head, config, Division::Columns),
+    ]
+}
+
+fn entry(name: &'static str, graph: Graph, config: &fuse::Config, division: Division) -> Entry {
+    let unfused = graph;
+    let Fused { graph, sites, stages } = fuse::fuse(&unfused, config, division);
+    check("fusion", &graph);
+    let finish = |graph: &Graph| {
+        let graph = lower::quantise_activations(graph);
+        check("quantisation", &graph);
+        let steps = steps(&graph, division);
+        (graph, steps)
+    };
+    let (graph, steps) = finish(&graph);
+    let passes = stages.into_iter().map(|(flag, stage)| (Some(flag), stage));
+    let stages = std::iter::once((None, unfused))
+        .chain(passes)
+        .map(|(flag, stage)| {
+            let (graph, steps) = finish(&stage);
+            (flag, steps, graph)
+        })
+        .collect();
+    Entry {
+        name,
+        graph,
+        steps,
+        sites,
+        stages,
+        division,
+    }
+}
+
+fn steps(graph: &Graph, division: Division) -> Vec<Step> {
+    (0..graph.ops.len())
+        .map(|op| {
+            let (axis, extent) = division::divide(graph, op, division);
+            let workspace = cost::workspace(graph, &graph.ops[op], axis);
+            let accesses = accesses(graph, &graph.ops[op], axis, op, workspace > 0);
+            Step {
+                op,
+                axis,
+                extent,
+                accesses,
+                workspace,
+            }
+        })
+        .collect()
+}
+
+/// An entry is a part of the model, so that it need not use every weight and cache.
+fn check(pass: &str, graph: &Graph) {
+    let violations = verify::verify(graph).err().unwrap_or_default();
+    let broken: Vec<String> = violations
+        .iter()
+        .filter(|v| v.rule != Rule::Unused)
+        .map(ToString::to_string)
+        .collect();
+    assert!(broken.is_empty(), "{pass} broke the graph:\n{}", broken.join("\n"));
+}

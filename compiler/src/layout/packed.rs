@@ -1,0 +1,186 @@
+//! The packed layout: `weights | kv | io | activations`. Entries share weights, caches and io at the same offsets, and
+//! one activations region, planned for each of them.
+
+use std::collections::BTreeMap;
+
+use ck_kernels::dtype::ALIGN;
+
+use super::{
+    EntryLayout, Kind, Layout, LayoutError, PAGE, Region, align, cache_half_bytes, cache_positions, check_sizes,
+    io_slots, operand_bytes, operand_name, payload, place_barriers, tensor_bytes,
+};
+use crate::fuse::Division;
+use crate::graph::{CacheId, Graph, TensorId};
+use crate::plan::{self, Alias, Buffer, Problem};
+use crate::schedule::Entry;
+use crate::schedule::access::Operand;
+
+pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, LayoutError> {
+    check_sizes(model, &entries)?;
+    let (ropes, weights, payload_bytes) = payload(model);
+    let mut end = payload_bytes.next_multiple_of(PAGE);
+    let mut regions = vec![Region {
+        name: "weights",
+        bytes: 0..end,
+        lower_bound: end,
+        naive: end,
+    }];
+    let mut region = |name, bytes: u64| {
+        let start = end;
+        end += bytes.next_multiple_of(PAGE);
+        regions.push(Region {
+            name,
+            bytes: start..end,
+            lower_bound: end - start,
+            naive: end - start,
+        });
+        start
+    };
+
+    let halves: Vec<u64> = (0..model.caches.len())
+        .map(|c| align(cache_half_bytes(model, CacheId(c as u32))))
+        .collect();
+    let kv = region("kv", halves.iter().map(|h| 2 * h).sum());
+    let caches = halves
+        .iter()
+        .scan(kv, |at, half| {
+            let keys = *at;
+            *at += 2 * half;
+            Some((keys, keys + half))
+        })
+        .collect::<Vec<_>>();
+
+    let ids_bytes = align(model.batch as u64 * 4);
+    let logits_bytes: u64 = model.outputs.iter().map(|t| align(tensor_bytes(model, *t))).sum();
+    let io = region("io", ids_bytes + logits_bytes);
+    let (ids, logits) = io_slots(model, io, io + ids_bytes);
+
+    let fixed = |operand: Operand| match operand {
+        Operand::Keys(c) => Some(caches[c.index()].0),
+        Operand::Values(c) => Some(caches[c.index()].1),
+        Operand::Tensor(t) if model.inputs.contains(&t) => Some(io),
+        Operand::Tensor(t) if model.outputs.contains(&t) => Some(io + ids_bytes),
+        _ => None,
+    };
+    let base = end;
+    let mut placed = Vec::with_capacity(entries.len());
+    for entry in entries {
+        placed.push(plan_entry(model, entry, base, &fixed)?);
+    }
+    let most = |f: fn(&plan::Solution) -> u64| placed.iter().map(|e| f(&e.solution)).max().unwrap_or(0);
+    let (peak, bound, naive) = (most(|s| s.peak), most(|s| s.lower_bound), most(|s| s.naive));
+    regions.push(Region {
+        name: "activations",
+        bytes: base..base + peak,
+        lower_bound: bound,
+        naive,
+    });
+    Ok(Layout {
+        kind: Kind::Packed,
+        entries: placed,
+        regions,
+        ropes,
+        weights,
+        caches,
+        payload_bytes,
+        arena_bytes: base + peak,
+        ids,
+        logits,
+        cache_positions: cache_positions(model),
+    })
+}
+
+/// The planning problem of an entry's activations: what is not `fixed`, on the clock of its steps.
+fn problem(
+    model: &Graph,
+    entry: &Entry,
+    fixed: &impl Fn(Operand) -> Option<u64>,
+) -> (Problem, Vec<(Operand, std::ops::Range<u32>)>) {
+    // One token's activations are small, and its steps short: there a barrier costs more than bytes do.
+    let data = (entry.division == Division::Columns).then(|| entry.data_barriers());
+    let steps = u32::try_from(entry.steps.len()).expect("fewer than 2^32 steps");
+    let hidden = |t: &TensorId| entry.name != "head" && entry.graph.outputs.contains(t);
+    let input = |t: &TensorId| entry.name == "head" && entry.graph.inputs.contains(t);
+    let mut live = entry.lifetimes(data.as_deref());
+    live.retain(|(operand, _)| fixed(*operand).is_none());
+    for (operand, range) in &mut live {
+        if let Operand::Tensor(t) = operand {
+            // The head may run once for every row: what it starts from stays.
+            if input(t) {
+                *range = 0..steps;
+            } else if hidden(t) {
+                range.end = steps;
+            }
+        }
+    }
+    let mut problem = Problem::default();
+    for (operand, range) in &live {
+        let mut buffer = Buffer::new(
+            operand_name(entry, *operand),
+            operand_bytes_in_region(model, entry, *operand),
+            ALIGN as u64,
+            range.clone(),
+        );
+        // The one tensor that two entries share has the same place in each.
+        if matches!(operand, Operand::Tensor(t) if hidden(t) || input(t)) {
+            buffer.pinned = Some(0);
+        }
+        problem.buffers.push(buffer);
+    }
+    let at = |t| live.iter().position(|(o, _)| *o == Operand::Tensor(t));
+    for (dst, src) in entry.in_place() {
+        if let (Some(dst), Some(src)) = (at(dst), at(src)) {
+            problem.aliases.push(Alias::InPlace { dst, src });
+        }
+    }
+    (problem, live)
+}
+
+/// Bytes the operand takes in the activations region. The head reads the body's result as the body wrote it, for as
+/// many tokens as a call may have.
+fn operand_bytes_in_region(model: &Graph, entry: &Entry, operand: Operand) -> u64 {
+    match operand {
+        Operand::Tensor(t) if entry.graph.inputs.contains(&t) => tensor_bytes(model, t),
+        _ => operand_bytes(entry, model, operand),
+    }
+}
+
+fn plan_entry(
+    model: &Graph,
+    entry: Entry,
+    base: u64,
+    fixed: &impl Fn(Operand) -> Option<u64>,
+) -> Result<EntryLayout, LayoutError> {
+    let (problem, live) = problem(model, &entry, fixed);
+    let solution = plan::solve(&problem)?;
+    let violations = plan::verify(&problem, &solution);
+    if !violations.is_empty() {
+        return Err(LayoutError::Verify {
+            entry: entry.name,
+            violations,
+        });
+    }
+    let mut places: BTreeMap<Operand, u64> = BTreeMap::new();
+    for ((operand, _), offset) in live.iter().zip(&solution.offsets) {
+        places.insert(*operand, base + offset);
+    }
+    for access in entry.steps.iter().flat_map(|s| &s.accesses) {
+        if let Some(offset) = fixed(access.operand) {
+            places.insert(access.operand, offset);
+        }
+    }
+    let barriers = place_barriers(&entry, model, |o| places[&o]);
+    let merged = solution
+        .merged
+        .iter()
+        .map(|(dst, src)| (live[*dst].0, live[*src].0))
+        .collect();
+    Ok(EntryLayout {
+        entry,
+        places,
+        barriers,
+        solution,
+        live: live.into_iter().collect(),
+        merged,
+    })
+}
