@@ -1,17 +1,24 @@
 //! `ckc`: from a model description to a Rust program and its memory plan.
 //!
-//! Modules in the order data flows.
+//! Modules in the order data flows; [`compile`] joins them.
 
 pub mod cli;
-pub mod diag;
-pub mod emit;
-pub mod fuse;
-pub mod graph;
-pub mod import;
+pub mod compile;
+
 pub mod model;
-pub mod pack;
-pub mod plan;
-pub mod report;
-pub mod schedule;
 pub mod source;
+pub mod import;
 pub mod tokenizer;
+pub mod graph;
+pub mod fuse;
+pub mod schedule;
+pub mod plan;
+pub mod layout;
+pub mod pack;
+pub mod emit;
+pub mod report;
+pub mod explain;
+pub mod verify;
+
+pub mod diag;
+pub mod output;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `ckc` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ckc::cli::main()
+}

@@ -31,9 +31,10 @@ use ck_kernels::dtype::DType;
 use crate::diag::Diagnostic;
 use crate::fuse;
 use crate::graph::Graph;
+use crate::layout::Kind;
 use decode::Decode;
 pub use schema::schema;
-pub use settings::{Budget, Layout};
+pub use settings::Budget;
 use sink::Sink;
 
 /// A model description that has no mistakes.
@@ -50,7 +51,7 @@ pub struct Model {
     /// What may be fused.
     pub fusion: fuse::Config,
     /// Where tensors lie.
-    pub layout: Layout,
+    pub layout: Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
     /// Most positions that the model was trained on.

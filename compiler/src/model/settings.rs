@@ -9,29 +9,10 @@ use super::sink::Sink;
 use super::syntax::{Document, Fusion, LayoutKind};
 use crate::fuse::{self, Flag, Flags};
 use crate::graph::Graph;
+use crate::layout::Kind;
 
 /// Sites with a rule of their own in one file: bounds the time to match them.
 const MAX_SITES: usize = 256;
-
-/// Where tensors lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Fused-away tensors have no place.
-    #[default]
-    Packed,
-    /// Every tensor keeps its own place, weights and activations in execution order.
-    Stride,
-}
-
-impl Layout {
-    /// The name used in YAML, on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Layout::Packed => "packed",
-            Layout::Stride => "stride",
-        }
-    }
-}
 
 /// Most bytes; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +40,7 @@ pub struct Settings {
     /// What may be fused.
     pub fusion: fuse::Config,
     /// Where tensors lie.
-    pub layout: Layout,
+    pub layout: Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
 }
@@ -100,8 +81,8 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
         },
         fusion,
         layout: match &document.layout {
-            None | Some(Lenient(Some(LayoutKind::Packed))) => Layout::Packed,
-            Some(Lenient(Some(LayoutKind::Stride))) => Layout::Stride,
+            None | Some(Lenient(Some(LayoutKind::Packed))) => Kind::Packed,
+            Some(Lenient(Some(LayoutKind::Stride))) => Kind::Stride,
             Some(Lenient(None)) => return None,
         },
         budget,

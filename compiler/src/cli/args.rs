@@ -1,0 +1,199 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::fuse::Flags;
+use crate::layout::Kind;
+
+/// Ahead-of-time compiler for transformer models on CPUs: YAML in, a Rust program and its memory plan out.
+#[derive(Debug, Parser)]
+#[command(name = "ckc", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a model into a runner crate with its weights and layout report
+    Compile(Compile),
+    /// Write the YAML of a GGUF file or a Hugging Face folder
+    Import(Import),
+    /// Show the totals and the peak's cause, from the YAML alone
+    Plan(Plan),
+    /// Compare two layout reports by meaning
+    Diff(Diff),
+    /// Say why a step or tensor is as it is: fused or not, barrier or not, in place or not
+    Explain(Explain),
+
+    /// Write random weights of the right shapes, for benchmarks and tests
+    Synth(Synth),
+    /// Print the JSON Schema of the model language
+    Schema,
+}
+
+/// A model and what may be overridden.
+#[derive(Debug, ClapArgs)]
+pub struct ModelArgs {
+    /// The model description
+    #[arg(value_name = "MODEL.yaml")]
+    pub model: PathBuf,
+    /// Allowed fusions: all, none, or a list such as `norm_qkv,qkv_rope` or `all,-attn_proj`
+    #[arg(long, value_name = "FLAGS", value_parser = Flags::parse, allow_hyphen_values = true)]
+    pub fuse: Option<Flags>,
+    /// Where tensors lie
+    #[arg(long, value_enum)]
+    pub layout: Option<LayoutArg>,
+    /// Positions the KV cache holds, instead of the file's
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+    /// Most tokens of one prefill call, instead of the file's
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+}
+
+/// `--layout`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LayoutArg {
+    /// Activations share bytes; fused-away tensors have none
+    Packed,
+    /// Every tensor in a place of its own, weights and activations in execution order
+    Stride,
+}
+
+impl From<LayoutArg> for Kind {
+    fn from(arg: LayoutArg) -> Kind {
+        match arg {
+            LayoutArg::Packed => Kind::Packed,
+            LayoutArg::Stride => Kind::Stride,
+        }
+    }
+}
+
+/// `ckc compile`.
+#[derive(Debug, ClapArgs)]
+pub struct Compile {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of the crate [default: generated/<model>]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the program is for
+    #[arg(long, value_enum, default_value = "infer")]
+    pub mode: Mode,
+    /// Print an intermediate form instead of writing a crate
+    #[arg(long, value_enum)]
+    pub emit: Option<Emit>,
+}
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mode {
+    /// Inference
+    Infer,
+}
+
+/// `--emit`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Emit {
+    /// The model's graph
+    Graph,
+    /// The graph of each entry after fusion
+    Fused,
+    /// The emitted steps
+    Steps,
+    /// The layout report
+    Plan,
+}
+
+/// `ckc import`.
+#[derive(Debug, ClapArgs)]
+pub struct Import {
+    /// A GGUF file, or a folder in Hugging Face layout
+    #[arg(value_name = "FILE.gguf | HF_DIR")]
+    pub from: PathBuf,
+    /// Where to write the YAML [default: standard output]
+    #[arg(short, long, value_name = "MODEL.yaml")]
+    pub output: Option<PathBuf>,
+    /// What matrices are packed as [default: as stored]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+}
+
+/// `ckc plan`.
+#[derive(Debug, ClapArgs)]
+pub struct Plan {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Print the layout report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ckc diff`.
+#[derive(Debug, ClapArgs)]
+pub struct Diff {
+    /// The report before
+    #[arg(value_name = "OLD.json")]
+    pub old: PathBuf,
+    /// The report after
+    #[arg(value_name = "NEW.json")]
+    pub new: PathBuf,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print Markdown for a review comment
+    #[arg(long)]
+    pub markdown: bool,
+    /// Exit with 3 if the arena grows by more bytes than this
+    #[arg(long, value_name = "BYTES", value_parser = crate::plan::budget::parse_size)]
+    pub max_arena_growth: Option<u64>,
+}
+
+/// `ckc explain`.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// An op or tensor by name, such as `layers.0.attn_norm`
+    #[arg(value_name = "NODE")]
+    pub node: String,
+}
+
+/// `ckc verify`.
+#[derive(Debug, ClapArgs)]
+pub struct Verify {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Token ids to run [default: a fixed pseudo-random prompt]
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub ids: Vec<u32>,
+    /// Workers
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub threads: usize,
+}
+
+/// `ckc synth`.
+#[derive(Debug, ClapArgs)]
+pub struct Synth {
+    /// The model description
+    #[arg(value_name = "MODEL.yaml")]
+    pub model: PathBuf,
+    /// Where to write the weights [default: the file that the model names]
+    #[arg(short, long, value_name = "W.gguf")]
+    pub output: Option<PathBuf>,
+    /// Seed of the weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// What matrices are stored as [default: as the model packs them]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+}

@@ -1,0 +1,245 @@
+//! Each command: call the library, print, choose the exit code.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::{Args, Command, Compile, Diff, Emit, Explain, Import, ModelArgs, Plan, Synth};
+use super::{OVER_BUDGET, WRONG_INPUT};
+use crate::compile::{self, Failure, Options, Planned};
+use crate::diag::{self, Diagnostic};
+use crate::graph::dump::dump;
+use crate::model::LoadOptions;
+use crate::report::{self, DiffOptions};
+use crate::{explain, import, model, output};
+
+/// What went wrong in a command: already said, with this exit code.
+struct Exit(u8);
+
+impl From<Failure> for Exit {
+    fn from(failure: Failure) -> Exit {
+        let texts: Vec<(&str, &str)> = failure
+            .source
+            .iter()
+            .map(|s| (s.name.as_str(), s.text.as_str()))
+            .collect();
+        let colour = std::io::stderr().is_terminal();
+        eprint!("{}", diag::render(&failure.diagnostics, texts.as_slice(), colour));
+        Exit(WRONG_INPUT)
+    }
+}
+
+impl From<Vec<Diagnostic>> for Exit {
+    fn from(diagnostics: Vec<Diagnostic>) -> Exit {
+        Failure::from(diagnostics).into()
+    }
+}
+
+type Outcome = Result<(), Exit>;
+
+/// Runs a command; returns its exit code.
+pub fn run(args: &Args) -> u8 {
+    let outcome = match &args.command {
+        Command::Compile(args) => compile(args),
+        Command::Import(args) => import(args),
+        Command::Plan(args) => plan(args),
+        Command::Diff(args) => diff(args),
+        Command::Explain(args) => explain(args),
+        Command::Synth(args) => synth(args),
+        Command::Schema => say(&model::schema()),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(Exit(code)) => code,
+    }
+}
+
+/// Prints to standard output; a closed pipe is not an error of the command.
+fn say(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(vec![Diagnostic::new(
+            "CK0905",
+            format!("cannot write to standard output: {e}"),
+        )]
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
+    let options = Options {
+        load: LoadOptions {
+            context: args.context,
+            batch: args.batch,
+        },
+        fuse: args.fuse,
+        layout: args.layout.map(Into::into),
+    };
+    Ok(compile::plan(&args.model, &options)?)
+}
+
+/// Says which budgets are exceeded.
+fn budgets(planned: &Planned) -> Outcome {
+    let over = planned.over_budget();
+    over.iter().for_each(|line| eprintln!("error: {line}"));
+    if over.is_empty() {
+        Ok(())
+    } else {
+        Err(Exit(OVER_BUDGET))
+    }
+}
+
+/// A bar on a terminal, nothing in a pipe.
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("packing {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn compile(args: &Compile) -> Outcome {
+    let mut planned = planned(&args.model)?;
+    if let Some(emit) = args.emit {
+        return intermediate(&planned, emit);
+    }
+    budgets(&planned)?;
+    let default = || Path::new("generated").join(&planned.model.graph.name);
+    let out = args.output.clone().unwrap_or_else(default);
+    let bar = progress_bar();
+    let folder = compile::compile(&mut planned, &out, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let totals = &planned.report.totals;
+    say(&format!(
+        "{}: arena {} bytes, lower bound {}, {}; without reuse {}\n",
+        folder.display(),
+        totals.arena_bytes,
+        totals.lower_bound_bytes,
+        totals.status,
+        totals.naive_bytes
+    ))
+}
+
+fn intermediate(planned: &Planned, emit: Emit) -> Outcome {
+    let entries = planned.layout.entries.iter();
+    let text = match emit {
+        Emit::Graph => dump(&planned.model.graph),
+        Emit::Fused => entries
+            .map(|e| format!("entry {}\n{}\n", e.entry.name, dump(&e.entry.graph)))
+            .collect(),
+        Emit::Steps => {
+            let files = planned.files(&crate::emit::RuntimePath::Carried);
+            let wanted = entries.map(|e| format!("src/{}.rs", e.entry.name));
+            let text = |path: String| files.iter().find(|f| f.path == path).map(|f| f.text.clone());
+            wanted.filter_map(text).collect()
+        }
+        Emit::Plan => report::to_text(&planned.report),
+    };
+    say(&text)
+}
+
+fn import(args: &Import) -> Outcome {
+    let dtype = args.dtype.as_deref().map(dtype).transpose()?;
+    let folder = args.output.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let imported = import::import(&args.from, &import::Options { dtype, folder })?;
+    match &args.output {
+        None => say(&imported.yaml),
+        Some(path) => output::write_file(path, imported.yaml.as_bytes()).map_err(|problem| vec![problem].into()),
+    }
+}
+
+/// The type of that name.
+fn dtype(name: &str) -> Result<ck_kernels::dtype::DType, Exit> {
+    use ck_kernels::dtype::DType;
+    DType::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
+        let help = format!("known are {}", known.join(", "));
+        vec![Diagnostic::new("CK0906", format!("unknown type `{name}`")).help(help)].into()
+    })
+}
+
+fn plan(args: &Plan) -> Outcome {
+    let planned = planned(&args.model)?;
+    let text = if args.json {
+        report::to_json(&planned.report)
+    } else {
+        explain::totals(&planned.report)
+    };
+    say(&text)?;
+    budgets(&planned)
+}
+
+fn diff(args: &Diff) -> Outcome {
+    let read = |path: &PathBuf| {
+        let name = path.display().to_string();
+        let failed = |what: String| Exit::from(vec![Diagnostic::new("CK0907", what).in_file(&name)]);
+        let text = std::fs::read_to_string(path).map_err(|e| failed(format!("cannot read the report: {e}")))?;
+        report::from_json(&text).map_err(|e| failed(e.to_string()))
+    };
+    // Bad input is 2 here: 1 is taken by nothing, 3 by budgets, so that CI can tell them apart.
+    let usage = |_: Exit| Exit(super::USAGE);
+    let (old, new) = (read(&args.old).map_err(usage)?, read(&args.new).map_err(usage)?);
+    let diff = report::diff(
+        &old,
+        &new,
+        DiffOptions {
+            max_arena_growth: args.max_arena_growth,
+        },
+    );
+    say(&if args.json {
+        diff.to_json()
+    } else if args.markdown {
+        diff.to_markdown()
+    } else {
+        diff.to_string()
+    })?;
+    match diff.verdict().exit_code() {
+        0 => Ok(()),
+        code => Err(Exit(code)),
+    }
+}
+
+fn explain(args: &Explain) -> Outcome {
+    let planned = planned(&args.model)?;
+    match explain::node(&planned, &args.node) {
+        Ok(text) => say(&text),
+        Err(problem) => Err(vec![problem].into()),
+    }
+}
+
+fn synth(args: &Synth) -> Outcome {
+    let dtype = args.dtype.as_deref().map(dtype).transpose()?;
+    let (model, diagnostics) = match model::read(&args.model) {
+        Ok(source) => {
+            let text = source.clone();
+            let (model, diagnostics) = model::load(source, &LoadOptions::default());
+            (
+                model,
+                Failure {
+                    diagnostics,
+                    source: Some(text),
+                },
+            )
+        }
+        Err(problem) => (None, problem.into()),
+    };
+    let Some(model) = model else {
+        return Err(diagnostics.into());
+    };
+    let out = args.output.clone().unwrap_or_else(|| model.weights.clone());
+    let bar = progress_bar();
+    import::synth::synth(&model.graph, &out, args.seed, dtype, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    say(&format!("{}\n", out.display()))
+}

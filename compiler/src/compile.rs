@@ -1,0 +1,350 @@
+//! From a model description to a layout, a report and a crate: what `ckc compile`, `plan`, `explain` and `verify` share.
+
+use std::path::{Path, PathBuf};
+
+use crate::diag::Diagnostic;
+use crate::emit::{self, File, Origin, RuntimePath};
+use crate::fuse::{self, Flags};
+use crate::graph::RopeScaling;
+use crate::layout::describe::{About, describe};
+use crate::layout::{self, Kind, Layout};
+use crate::model::{self, LoadOptions, Model};
+use crate::pack::{self, Blob, Item, Piece, Request, rope};
+use crate::report::{self, Report};
+use crate::schedule;
+use crate::source::Source;
+use crate::tokenizer::{self, GgufVocab, TokenizerProblem};
+
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Limits.
+    pub load: LoadOptions,
+    /// Allowed fusions, instead of the file's flags and sites.
+    pub fuse: Option<Flags>,
+    /// Packed or stride.
+    pub layout: Option<Kind>,
+}
+
+/// A model with its layout: everything that is known without the weights.
+pub struct Planned {
+    /// The description.
+    pub model: Model,
+    /// Where every byte is.
+    pub layout: Layout,
+    /// The report, without hashes of weights.
+    pub report: Report,
+    /// What ties the weights file to the program.
+    pub hash: [u8; 32],
+    /// What may be fused.
+    pub fusion: fuse::Config,
+}
+
+/// Everything that is wrong, and the text it is wrong in.
+#[derive(Debug)]
+pub struct Failure {
+    /// The problems.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The description, if it could be read.
+    pub source: Option<model::Source>,
+}
+
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(diagnostics: Vec<Diagnostic>) -> Failure {
+        Failure {
+            diagnostics,
+            source: None,
+        }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Failure {
+        vec![diagnostic].into()
+    }
+}
+
+/// Loads, schedules, lays out and describes a model.
+///
+/// # Errors
+/// Every problem of the description.
+pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
+    let source = model::read(path)?;
+    let text = source.clone();
+    let fail = |diagnostics| Failure {
+        diagnostics,
+        source: Some(text),
+    };
+    let (model, diagnostics) = model::load(source, &options.load);
+    let Some(model) = model else {
+        return Err(fail(diagnostics));
+    };
+    let fusion = match options.fuse {
+        Some(flags) => fuse::Config {
+            flags,
+            sites: Vec::new(),
+        },
+        None => model.fusion.clone(),
+    };
+    let kind = options.layout.unwrap_or(model.layout);
+    let entries = schedule::entries(&model.graph, &fusion);
+    let layout = layout::lay_out(&model.graph, entries, kind).map_err(|e| {
+        fail(vec![
+            Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
+        ])
+    })?;
+    let about = About {
+        model: &model.graph,
+        yaml_sha256: &model.sha256,
+        fuse: fusion.flags,
+        weights_dtype: model.dtype.name(),
+    };
+    let report = describe(&layout, &about);
+    let hash = emit::layout_hash(&report);
+    Ok(Planned {
+        model,
+        layout,
+        report,
+        hash,
+        fusion,
+    })
+}
+
+impl Planned {
+    /// The budgets that are exceeded, in words.
+    pub fn over_budget(&self) -> Vec<String> {
+        let budget = &self.model.budget;
+        let region = |name: &str| {
+            let found = self.report.totals.regions.iter().find(|r| r.name == name);
+            found.map_or(0, |r| r.bytes)
+        };
+        let workspaces = self.report.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
+        let limits = [
+            ("arena", budget.arena, self.report.totals.arena_bytes),
+            ("weights", budget.weights, self.layout.payload_bytes),
+            ("kv", budget.kv, region("kv")),
+            ("activations", budget.activations, region("activations")),
+            ("scratch", budget.scratch, workspaces),
+        ];
+        let over = limits.into_iter().filter_map(|(name, limit, bytes)| {
+            let limit = limit.filter(|limit| bytes > *limit)?;
+            Some(format!(
+                "over budget by {}: {name} needs {bytes} bytes, its budget is {limit}",
+                bytes - limit
+            ))
+        });
+        over.collect()
+    }
+
+    /// The pieces of the packed file, in its order.
+    fn pieces(&self, source: &Source) -> Result<Vec<Piece>, Vec<Diagnostic>> {
+        let graph = &self.model.graph;
+        let mut pieces = Vec::new();
+        let mut problems = Vec::new();
+        for (index, (r, place)) in graph.ropes.iter().zip(&self.layout.ropes).enumerate() {
+            match rope::table(r, graph.context, source) {
+                Ok(bytes) => pieces.push(Piece::Blob(Blob {
+                    name: format!("rope_{index}"),
+                    bytes,
+                    offset: place.payload,
+                    source: match &r.scaling {
+                        RopeScaling::Factors { source } => Some(source.clone()),
+                        _ => None,
+                    },
+                })),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for (w, place) in graph.weights.iter().zip(&self.layout.weights) {
+            pieces.push(Piece::Tensor(Item {
+                source: w.source.clone(),
+                rows: w.rows,
+                cols: w.cols,
+                vector: w.vector,
+                dtype: w.dtype,
+                offset: place.payload,
+            }));
+        }
+        if problems.is_empty() { Ok(pieces) } else { Err(problems) }
+    }
+
+    /// Packs the weights and the tokenizer to `out`, and fills hashes and source types into the report.
+    ///
+    /// # Errors
+    /// Everything that is wrong with weights and tokenizer at once, or what went wrong while writing.
+    pub fn pack(&mut self, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Vec<Diagnostic>> {
+        let (source, tables) = (Source::open(&self.model.weights), self.tokenizer());
+        let (source, tables) = match (source, tables) {
+            (Ok(source), Ok(tables)) => (source, tables),
+            (source, tables) => {
+                let problems = source
+                    .err()
+                    .into_iter()
+                    .flatten()
+                    .chain(tables.err().into_iter().flatten());
+                return Err(problems.collect());
+            }
+        };
+        let pieces = self.pieces(&source)?;
+        let request = Request {
+            model: &self.model.graph.name,
+            layout_hash: self.hash,
+            pieces: &pieces,
+            payload_bytes: self.layout.payload_bytes,
+            tokenizer: &tables,
+        };
+        let summary = pack::pack(&source, &request, out, progress)?;
+        for packed in &summary.pieces {
+            if let Some(row) = self.report.weights.iter_mut().find(|r| r.name == packed.name) {
+                row.hash = format!("{:016x}", packed.hash);
+                row.dtype_source = packed
+                    .source_dtype
+                    .map_or("computed", ck_kernels::dtype::DType::name)
+                    .into();
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokenizer's tables; empty if the model has none.
+    fn tokenizer(&self) -> Result<Vec<u8>, Vec<Diagnostic>> {
+        match &self.model.tokenizer {
+            Some(path) => tokenizer_tables(path),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The crate's files without the weights: sources, manifests, and the report in its three forms.
+    pub fn files(&self, runtime: &RuntimePath) -> Vec<File> {
+        let origin = Origin {
+            model: &self.model.graph.name,
+            hash: self.hash,
+            report: &self.report,
+        };
+        let mut files = emit::emit(&self.layout, &origin, runtime);
+        let form = |path: &str, text| File {
+            path: path.into(),
+            text,
+        };
+        files.push(form("layout.json", report::to_json(&self.report)));
+        files.push(form("layout.txt", report::to_text(&self.report)));
+        files.push(form(
+            "layout.html",
+            report::to_html(&self.report).expect("the template names what is in the report"),
+        ));
+        if *runtime == RuntimePath::Carried {
+            files.extend(emit::write_runtime());
+        }
+        files
+    }
+}
+
+/// The tables of a tokenizer.json, its folder, or a GGUF file.
+fn tokenizer_tables(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let place = path.display().to_string();
+    let failed = |problems: Vec<TokenizerProblem>| {
+        problems
+            .into_iter()
+            .map(|p| Diagnostic::from(p).in_file(&place))
+            .collect::<Vec<_>>()
+    };
+    if path.extension().is_none_or(|e| e != "gguf") {
+        return tokenizer::from_hf(path).map_err(failed);
+    }
+    let source = Source::open(path)?;
+    let metadata = source.gguf_metadata().expect("a GGUF file has metadata");
+    match GgufVocab::from_metadata(metadata).map_err(failed)? {
+        Some(vocab) => tokenizer::from_gguf(&vocab).map_err(failed),
+        None => Err(vec![
+            Diagnostic::new("CK0904", "the file has no vocabulary")
+                .in_file(&place)
+                .help("remove `tokenizer` from the YAML"),
+        ]),
+    }
+}
+
+/// Compiles a model into a crate with its weights beside it; returns the folder.
+///
+/// Everything is written to a folder beside the target first and moved when it is whole, so that a failure or an
+/// interruption leaves the target as it was.
+///
+/// # Errors
+/// Every problem of the inputs; or what went wrong while writing.
+pub fn compile(
+    planned: &mut Planned,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<PathBuf, Vec<Diagnostic>> {
+    let failed = |what: &str, path: &Path, e: std::io::Error| {
+        vec![Diagnostic::new("CK0901", format!("cannot {what}: {e}")).in_file(path.display().to_string())]
+    };
+    check_target(out)?;
+    let parent = out
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|e| failed("create the folder", parent, e))?;
+    let stage = tempfile::Builder::new()
+        .prefix(".ckc-")
+        .tempdir_in(parent)
+        .map_err(|e| failed("write to the folder", parent, e))?;
+    let weights = format!("{}.ckw", planned.model.graph.name);
+    planned.pack(&stage.path().join(&weights), progress)?;
+    let files = planned.files(&RuntimePath::find(out));
+    for file in &files {
+        let path = stage.path().join(&file.path);
+        let folder = path.parent().expect("below the stage");
+        std::fs::create_dir_all(folder).map_err(|e| failed("create the folder", folder, e))?;
+        std::fs::write(&path, &file.text).map_err(|e| failed("write", &out.join(&file.path), e))?;
+    }
+    let names = files.iter().map(|f| f.path.as_str()).chain([weights.as_str()]);
+    install(stage.path(), out, names).map_err(|e| failed("replace", out, e))?;
+    Ok(out.to_path_buf())
+}
+
+/// A folder that is not a runner crate is not overwritten.
+fn check_target(out: &Path) -> Result<(), Vec<Diagnostic>> {
+    let Ok(mut entries) = std::fs::read_dir(out) else {
+        if out.exists() {
+            let message = "the output is a file; a folder is needed";
+            return Err(vec![
+                Diagnostic::new("CK0902", message).in_file(out.display().to_string()),
+            ]);
+        }
+        return Ok(());
+    };
+    let ours = || {
+        let manifest = std::fs::read_to_string(out.join("Cargo.toml"));
+        manifest.is_ok_and(|text| text.starts_with("# @generated by ckc"))
+    };
+    if entries.next().is_none() || ours() {
+        return Ok(());
+    }
+    let message = "the output folder holds something that ckc did not write";
+    Err(vec![
+        Diagnostic::new("CK0903", message)
+            .in_file(out.display().to_string())
+            .help("name an empty or new folder with `-o`"),
+    ])
+}
+
+/// Moves the staged files into place: the whole folder at once if it is new. Sources of an earlier compilation that are
+/// not written any more are removed.
+fn install<'a>(stage: &Path, out: &Path, names: impl Iterator<Item = &'a str>) -> std::io::Result<()> {
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for name in names {
+        let target = out.join(name);
+        std::fs::create_dir_all(target.parent().expect("below the output folder"))?;
+        std::fs::rename(stage.join(name), &target)?;
+        kept.push(target);
+    }
+    for entry in std::fs::read_dir(out.join("src"))? {
+        let path = entry?.path();
+        let stale = !kept.contains(&path)
+            && std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with("// @generated by ckc"));
+        if stale {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

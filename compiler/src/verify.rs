@@ -1,0 +1,1 @@
+//! `ckc verify`: the fused program against the interpreter, step by step.
