@@ -15,7 +15,7 @@ use ck_kernels::dtype::{ALIGN, ActType};
 use ck_kernels::ops::Slot;
 
 use crate::graph::{CacheId, Graph, Rows, TensorId};
-use crate::plan::{PlanError, Solution, Violation};
+use crate::plan::{PlanError, Solution};
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
 use crate::schedule::{Entry, Step};
@@ -122,7 +122,7 @@ pub enum LayoutError {
         /// The entry.
         entry: &'static str,
         /// What is wrong with it.
-        violations: Vec<Violation>,
+        violations: Vec<String>,
     },
     /// The sizes add up to more than any address space.
     TooLarge,

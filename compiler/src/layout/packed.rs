@@ -157,7 +157,7 @@ fn plan_entry(
     if !violations.is_empty() {
         return Err(LayoutError::Verify {
             entry: entry.name,
-            violations,
+            violations: violations.iter().map(|v| v.describe(&problem)).collect(),
         });
     }
     let mut places: BTreeMap<Operand, u64> = BTreeMap::new();
