@@ -211,7 +211,9 @@ impl Vocabulary {
             (Header::Prefix, self.prefix.word()),
             (
                 Header::Flags,
-                bit(self.fuse_unk, flag::FUSE_UNK) | bit(self.strip_leading_space, flag::STRIP_LEADING_SPACE),
+                bit(self.fuse_unk, flag::FUSE_UNK)
+                    | bit(self.strip_leading_space, flag::STRIP_LEADING_SPACE)
+                    | bit(self.cuts_before_spaces(), flag::CUT_BEFORE_SPACES),
             ),
             (Header::Bos, self.bos.unwrap_or(NONE)),
             (Header::Unk, self.unk.unwrap_or(NONE)),
@@ -265,6 +267,15 @@ impl Vocabulary {
         blob.section(Section::Before, words(self.before.iter().copied()));
         blob.section(Section::After, words(self.after.iter().copied()));
         blob.finish()
+    }
+
+    /// Whether no merge makes a token with a space after another character.
+    fn cuts_before_spaces(&self) -> bool {
+        let space_inside = |id: u32| {
+            let text = String::from_utf8_lossy(&self.tokens[id as usize].bytes);
+            text.trim_start_matches([' ', '▁']).contains([' ', '▁'])
+        };
+        self.model == Model::CharBpe && !self.merges.values().any(|&(_, merged)| space_inside(merged))
     }
 
     fn write_added(&self, blob: &mut BlobWriter) {

@@ -92,9 +92,9 @@ impl Word {
             }
         }
         if len <= SHORT {
-            self.merge_by_scan(merges)
+            self.merge_by_scan(merges);
         } else {
-            self.merge_by_heap(merges)
+            self.merge_by_heap(merges);
         }
     }
 

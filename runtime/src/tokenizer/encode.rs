@@ -240,7 +240,7 @@ impl Encoder<'_> {
                 self.byte_word(word);
                 Ok(())
             }),
-            Model::CharBpe => self.char_word(text),
+            Model::CharBpe => self.char_words(text),
         }
     }
 
@@ -259,7 +259,25 @@ impl Encoder<'_> {
         word.ids().for_each(|id| self.out.push(id));
     }
 
-    fn char_word(&mut self, text: &str) -> Result<(), EncodeError> {
+    /// Merges never cross a cut before a space when the vocabulary says so; short words are quicker than one long one.
+    fn char_words(&mut self, text: &str) -> Result<(), EncodeError> {
+        let cut = self.tokenizer.has_flag(flag::CUT_BEFORE_SPACES);
+        let mut after_unk = false;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let spaces = rest.len() - rest.trim_start_matches('▁').len();
+            let word = if cut {
+                rest[spaces..].find('▁').map_or(rest.len(), |at| spaces + at)
+            } else {
+                rest.len()
+            };
+            self.char_word(&rest[..word], &mut after_unk)?;
+            rest = &rest[word..];
+        }
+        Ok(())
+    }
+
+    fn char_word(&mut self, text: &str, after_unk: &mut bool) -> Result<(), EncodeError> {
         let tokenizer = self.tokenizer;
         let word = &mut self.scratch.word;
         word.clear();
@@ -272,27 +290,25 @@ impl Encoder<'_> {
             word.push(known.unwrap_or(CHAR_SYMBOL | c as u32));
         }
         word.merge(tokenizer.merges);
-        let mut after_unk = false;
         for id in word.ids() {
+            let follows_unk = std::mem::replace(after_unk, false);
             let Some(c) = unknown_char(id) else {
                 self.out.push(id);
-                after_unk = false;
                 continue;
             };
             let mut utf8 = [0; 4];
             let bytes = c.encode_utf8(&mut utf8).bytes();
             if bytes.clone().all(|byte| tokenizer.byte_token(byte) != NONE) {
                 bytes.for_each(|byte| self.out.push(tokenizer.byte_token(byte)));
-                after_unk = false;
                 continue;
             }
             let Some(unk) = tokenizer.unk() else {
                 return Err(EncodeError::NoToken { character: c });
             };
-            if !(after_unk && tokenizer.has_flag(flag::FUSE_UNK)) {
+            if !(follows_unk && tokenizer.has_flag(flag::FUSE_UNK)) {
                 self.out.push(unk);
             }
-            after_unk = true;
+            *after_unk = true;
         }
         Ok(())
     }

@@ -149,6 +149,9 @@ pub mod flag {
     pub const FUSE_UNK: u32 = 1;
     /// Decoding drops one space at the beginning of the text.
     pub const STRIP_LEADING_SPACE: u32 = 1 << 1;
+    /// No merge makes a token with U+2581 after another character, so that text can be cut before such a U+2581
+    /// (character BPE only).
+    pub const CUT_BEFORE_SPACES: u32 = 1 << 2;
 }
 
 /// Bits of a token.
