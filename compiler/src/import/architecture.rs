@@ -3,7 +3,7 @@
 
 use ck_kernels::ops::Pairing;
 
-use crate::{diag::Diagnostic, graph::RopeScaling};
+use crate::{diag::Diagnostic, graph::RopeScaling, source::codes};
 
 /// The families that can be imported, by the name GGUF (`general.architecture`) and Hugging Face (`model_type`) share.
 pub const FAMILIES: [&str; 2] = ["llama", "qwen2"];
@@ -192,7 +192,7 @@ impl Architecture {
     /// What cannot be true of any model, whatever its tensors.
     pub fn check(&self, file: &str) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
-        let mut problem = |message: String| problems.push(Diagnostic::new("CK0704", message).in_file(file));
+        let mut problem = |message: String| problems.push(Diagnostic::new(codes::BAD_VALUE, message).in_file(file));
         let sizes = [
             ("layers", self.n_layers, MAX_LAYERS),
             ("width", self.d_model, MAX_SIZE),

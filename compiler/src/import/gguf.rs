@@ -6,7 +6,7 @@ use super::architecture::{Architecture, Biases, FAMILIES, GGUF_NAMES};
 use crate::{
     diag::Diagnostic,
     graph::RopeScaling,
-    source::{Metadata, Source, Value},
+    source::{Metadata, Source, Value, codes},
 };
 
 /// The tensor of per-frequency divisors that llama.cpp's converter makes of Llama 3's rotary scaling.
@@ -58,19 +58,24 @@ pub fn architecture(source: &Source, metadata: &Metadata) -> Result<Architecture
     let file = source.path().display().to_string();
     let fail = |code, message: String| Diagnostic::new(code, message).in_file(&file);
     let family = match metadata.get("general.architecture") {
-        None => return Err(vec![fail("CK0703", "`general.architecture` is missing".into())]),
+        None => {
+            return Err(vec![fail(
+                codes::MISSING_KEY,
+                "`general.architecture` is missing".into(),
+            )]);
+        }
         Some(value) => value.as_str().unwrap_or_default(),
     };
     if !FAMILIES.contains(&family) {
         let help = format!("supported: {}", FAMILIES.join(", "));
         return Err(vec![
-            fail("CK0702", format!("architecture `{family}` is not supported")).help(help),
+            fail(codes::ARCHITECTURE, format!("architecture `{family}` is not supported")).help(help),
         ]);
     }
     if let Some(n) = metadata.u64("split.count").filter(|&n| n > 1) {
         let message = format!("one of {n} parts of a split GGUF");
         return Err(vec![
-            fail("CK0705", message).help("merge them first: `llama-gguf-split --merge FIRST OUT`"),
+            fail(codes::UNSUPPORTED, message).help("merge them first: `llama-gguf-split --merge FIRST OUT`"),
         ]);
     }
     let mut keys = Keys {
@@ -114,7 +119,7 @@ impl<'a> Keys<'a> {
 
     fn wrong(&mut self, key: &str, value: &Value, wanted: &str) {
         let message = format!("`{}` is {}, expected {wanted}", self.key(key), value.describe());
-        self.problem("CK0704", message);
+        self.problem(codes::BAD_VALUE, message);
     }
 
     /// A size; some writers give one per layer, which must then agree.
@@ -138,7 +143,7 @@ impl<'a> Keys<'a> {
     fn size(&mut self, key: &str) -> Option<usize> {
         if self.get(key).is_none() {
             let message = format!("`{}` is missing", self.key(key));
-            self.problem("CK0703", message);
+            self.problem(codes::MISSING_KEY, message);
         }
         self.optional_size(key)
     }
@@ -181,7 +186,7 @@ impl<'a> Keys<'a> {
         let eps = self.number("attention.layer_norm_rms_epsilon");
         if self.get("attention.layer_norm_rms_epsilon").is_none() {
             let message = format!("`{}` is missing", self.key("attention.layer_norm_rms_epsilon"));
-            self.problem("CK0703", message);
+            self.problem(codes::MISSING_KEY, message);
         }
         let head_dim = self.head_dim(d_model, n_heads);
         let rope_dims = self.optional_size("rope.dimension_count").or(head_dim);
@@ -238,12 +243,15 @@ impl<'a> Keys<'a> {
             };
             if REFUSED.contains(&rest) {
                 if !neutral {
-                    self.problem("CK0705", format!("`{key}` = {} is not supported", value.describe()));
+                    self.problem(
+                        codes::UNSUPPORTED,
+                        format!("`{key}` = {} is not supported", value.describe()),
+                    );
                 }
             } else if rest == "attention.causal" {
                 if *value != Value::Bool(true) {
                     self.problem(
-                        "CK0705",
+                        codes::UNSUPPORTED,
                         format!("`{key}` = {}: only causal attention is supported", value.describe()),
                     );
                 }
@@ -265,7 +273,7 @@ impl<'a> Keys<'a> {
             && k != v
         {
             self.problem(
-                "CK0705",
+                codes::UNSUPPORTED,
                 format!("keys of {k} with values of {v} elements are not supported"),
             );
             return None;
@@ -285,7 +293,7 @@ impl<'a> Keys<'a> {
                 self.key("attention.key_length"),
                 self.key("attention.value_length")
             );
-            self.problem("CK0704", message);
+            self.problem(codes::BAD_VALUE, message);
         }
         head_dim
     }
@@ -309,7 +317,7 @@ impl<'a> Keys<'a> {
             (None | Some("none" | "linear"), _) => None,
             (Some(other), _) => {
                 let message = format!("rotary scaling `{other}` is not supported, only none, linear and {ROPE_FREQS}");
-                self.problem("CK0705", message);
+                self.problem(codes::UNSUPPORTED, message);
                 return None;
             }
         };
@@ -321,7 +329,7 @@ impl<'a> Keys<'a> {
             }),
             (Some(_), Some(_)) => {
                 let message = format!("linear rotary scaling together with {ROPE_FREQS} is not supported");
-                self.problem("CK0705", message);
+                self.problem(codes::UNSUPPORTED, message);
                 None
             }
         }
@@ -331,7 +339,8 @@ impl<'a> Keys<'a> {
     fn vocab(&mut self, source: &Source) -> Option<usize> {
         let stated = self.optional_size("vocab_size");
         let Some(embedding) = source.tensor("token_embd.weight") else {
-            let mut error = Diagnostic::new("CK0604", "there is no tensor `token_embd.weight`").in_file(self.file);
+            let mut error =
+                Diagnostic::new(codes::NO_TENSOR, "there is no tensor `token_embd.weight`").in_file(self.file);
             if source.tensors().is_empty() {
                 error = error.help("the file has no tensors at all: a vocabulary only");
             }
@@ -344,7 +353,7 @@ impl<'a> Keys<'a> {
                 "`{}` is {stated}, but `token_embd.weight` has {rows} rows",
                 self.key("vocab_size")
             );
-            self.problem("CK0704", message);
+            self.problem(codes::BAD_VALUE, message);
         }
         Some(rows)
     }

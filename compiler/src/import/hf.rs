@@ -9,7 +9,11 @@ use ck_kernels::ops::Pairing;
 use serde_json::{Map, Value};
 
 use super::architecture::{Architecture, Biases, FAMILIES, HF_NAMES};
-use crate::{diag::Diagnostic, graph::RopeScaling, source::Source};
+use crate::{
+    diag::Diagnostic,
+    graph::RopeScaling,
+    source::{Source, codes},
+};
 
 const MAX_CONFIG: u64 = 16 << 20;
 
@@ -23,17 +27,16 @@ const REFUSED: [(&str, &str); 3] = [
     ("auto_map", "models that bring their own code are not supported"),
 ];
 
+/// Whether the family that `config.json` of `folder` names can be imported.
+pub fn supported(folder: &Path) -> Result<(), Vec<Diagnostic>> {
+    let (json, file) = open(folder)?;
+    Config::new(&json, &file).supported()
+}
+
 /// `config.json` of `folder`, checked against nothing but itself.
 pub fn architecture(folder: &Path, source: &Source) -> Result<Architecture, Vec<Diagnostic>> {
-    let path = folder.join("config.json");
-    let file = path.display().to_string();
-    let json = read(&path).map_err(|message| vec![Diagnostic::new("CK0701", message).in_file(&file)])?;
-    let mut config = Config {
-        json: &json,
-        file: &file,
-        problems: Vec::new(),
-        notes: Vec::new(),
-    };
+    let (json, file) = open(folder)?;
+    let mut config = Config::new(&json, &file);
     config.supported()?;
     let arch = config.architecture(source);
     match arch {
@@ -42,6 +45,16 @@ pub fn architecture(folder: &Path, source: &Source) -> Result<Architecture, Vec<
             Ok(arch)
         }
         _ => Err(config.problems),
+    }
+}
+
+/// The config, and its path for messages.
+fn open(folder: &Path) -> Result<(Map<String, Value>, String), Vec<Diagnostic>> {
+    let path = folder.join("config.json");
+    let file = path.display().to_string();
+    match read(&path) {
+        Ok(json) => Ok((json, file)),
+        Err(message) => Err(vec![Diagnostic::new(codes::NO_DESCRIPTION, message).in_file(&file)]),
     }
 }
 
@@ -70,6 +83,15 @@ struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
+    fn new(json: &'a Map<String, Value>, file: &'a str) -> Config<'a> {
+        Config {
+            json,
+            file,
+            problems: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     fn problem(&mut self, code: &'static str, message: String) {
         self.problems.push(Diagnostic::new(code, message).in_file(self.file));
     }
@@ -80,11 +102,11 @@ impl<'a> Config<'a> {
     }
 
     fn missing(&mut self, key: &str) {
-        self.problem("CK0703", format!("`{key}` is missing"));
+        self.problem(codes::MISSING_KEY, format!("`{key}` is missing"));
     }
 
     fn wrong(&mut self, key: &str, value: &Value, wanted: &str) {
-        self.problem("CK0704", format!("`{key}` is {value}, expected {wanted}"));
+        self.problem(codes::BAD_VALUE, format!("`{key}` is {value}, expected {wanted}"));
     }
 
     fn optional_size(&mut self, key: &str) -> Option<usize> {
@@ -132,19 +154,22 @@ impl<'a> Config<'a> {
             Err(vec![Diagnostic::new(code, message).in_file(self.file).help(help)])
         };
         let Some(family) = model_type else {
-            return error("CK0703", "`model_type` is missing".into());
+            return error(codes::MISSING_KEY, "`model_type` is missing".into());
         };
         let class = match family {
             "llama" => "LlamaForCausalLM",
             "qwen2" => "Qwen2ForCausalLM",
             _ => {
                 let class = classes.first().map(|c| format!(" ({c})")).unwrap_or_default();
-                return error("CK0702", format!("architecture `{family}`{class} is not supported"));
+                return error(
+                    codes::ARCHITECTURE,
+                    format!("architecture `{family}`{class} is not supported"),
+                );
             }
         };
         match classes.iter().find(|&&c| c != class) {
             Some(other) => error(
-                "CK0702",
+                codes::ARCHITECTURE,
                 format!("architecture `{family}` as {other} is not supported, only {class}"),
             ),
             None => Ok(()),
@@ -156,7 +181,7 @@ impl<'a> Config<'a> {
         let qwen2 = self.get("model_type").and_then(Value::as_str) == Some("qwen2");
         for (key, why) in REFUSED {
             if self.get(key).is_some_and(|v| *v != Value::Bool(false)) {
-                self.problem("CK0705", format!("`{key}`: {why}"));
+                self.problem(codes::UNSUPPORTED, format!("`{key}`: {why}"));
             }
         }
         self.activation();
@@ -202,7 +227,7 @@ impl<'a> Config<'a> {
                 // LlamaConfig and Qwen2Config both default to false; without an output matrix that cannot be meant.
                 if source.tensor("lm_head.weight").is_none() {
                     let message = "`tie_word_embeddings` is missing, and there is no `lm_head.weight` either";
-                    self.problem("CK0703", message.into());
+                    self.problem(codes::MISSING_KEY, message.into());
                 } else {
                     self.defaulted("tie_word_embeddings", false);
                 }
@@ -236,7 +261,10 @@ impl<'a> Config<'a> {
         match self.get("hidden_act") {
             None => self.missing("hidden_act"),
             Some(Value::String(act)) if act == "silu" || act == "swish" => {}
-            Some(act) => self.problem("CK0705", format!("`hidden_act` {act} is not supported, only \"silu\"")),
+            Some(act) => self.problem(
+                codes::UNSUPPORTED,
+                format!("`hidden_act` {act} is not supported, only \"silu\""),
+            ),
         }
     }
 
@@ -249,7 +277,7 @@ impl<'a> Config<'a> {
         if n == 0 || !d.is_multiple_of(n) {
             let message =
                 format!("`hidden_size` {d} is not a multiple of `num_attention_heads` {n}, and there is no `head_dim`");
-            self.problem("CK0704", message);
+            self.problem(codes::BAD_VALUE, message);
             return None;
         }
         Some(d / n)
@@ -278,14 +306,17 @@ impl<'a> Config<'a> {
         let (new, old) = (table("rope_parameters"), table("rope_scaling"));
         if new.is_some() && old.is_some() {
             let message = "both `rope_parameters` and `rope_scaling`: it is not clear which one holds";
-            self.problem("CK0704", message.into());
+            self.problem(codes::BAD_VALUE, message.into());
         }
         let parameters = new.or(old).unwrap_or(&empty);
         let inner = self.number(parameters, "rope_theta");
         let outer = self.number(self.json, "rope_theta");
         let theta = match (inner, outer) {
             (Some(a), Some(b)) if a != b => {
-                self.problem("CK0704", format!("`rope_theta` is {b}, but {a} in the rope parameters"));
+                self.problem(
+                    codes::BAD_VALUE,
+                    format!("`rope_theta` is {b}, but {a} in the rope parameters"),
+                );
                 None
             }
             (Some(theta), _) | (None, Some(theta)) => Some(theta),
@@ -323,7 +354,10 @@ impl<'a> Config<'a> {
         let mut needed = |key: &str| {
             let number = self.number(parameters, key);
             if parameters.get(key).is_none_or(Value::is_null) {
-                self.problem("CK0703", format!("`{key}` of the {kind} rotary scaling is missing"));
+                self.problem(
+                    codes::MISSING_KEY,
+                    format!("`{key}` of the {kind} rotary scaling is missing"),
+                );
             }
             number
         };
@@ -346,7 +380,7 @@ impl<'a> Config<'a> {
             }
             other => {
                 let message = format!("rotary scaling `{other}` is not supported, only default, linear and llama3");
-                self.problem("CK0705", message);
+                self.problem(codes::UNSUPPORTED, message);
                 None
             }
         }
@@ -365,7 +399,7 @@ impl<'a> Config<'a> {
             .find(|t| !matches!(t.as_str(), Some("full_attention" | "sliding_attention")))
         {
             self.problem(
-                "CK0705",
+                codes::UNSUPPORTED,
                 format!("layers of type {other} are not supported, only \"full_attention\""),
             );
             return;
@@ -383,7 +417,7 @@ impl<'a> Config<'a> {
         if switched_on && hides {
             let w = window.unwrap_or_default();
             self.problem(
-                "CK0705",
+                codes::UNSUPPORTED,
                 format!("a sliding window of {w} positions is not supported, only full attention"),
             );
         }

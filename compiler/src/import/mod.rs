@@ -17,7 +17,7 @@ use ck_kernels::dtype::DType;
 use crate::{
     diag::Diagnostic,
     pack::{self, Item},
-    source::Source,
+    source::{Source, codes},
 };
 use architecture::{Architecture, FAMILIES};
 
@@ -49,16 +49,23 @@ pub struct Imported {
 pub fn import(path: &Path, options: &Options<'_>) -> Result<Imported, Vec<Diagnostic>> {
     let is_folder = path.is_dir();
     if is_folder && !path.join("config.json").is_file() {
-        let error = Diagnostic::new("CK0701", "there is no config.json in this folder");
+        let error = Diagnostic::new(codes::NO_DESCRIPTION, "there is no config.json in this folder");
         let help = "import a .gguf file, or a folder in Hugging Face layout";
         return Err(vec![error.in_file(path.display().to_string()).help(help)]);
+    }
+    if is_folder {
+        // Before the weights: those of other families may be in files that cannot be read either.
+        hf::supported(path)?;
     }
     let source = Source::open(path)?;
     let arch = match source.gguf_metadata() {
         Some(metadata) => gguf::architecture(&source, metadata)?,
         None if is_folder => hf::architecture(path, &source)?,
         None => {
-            let error = Diagnostic::new("CK0701", "a safetensors file does not say what model it is");
+            let error = Diagnostic::new(
+                codes::NO_DESCRIPTION,
+                "a safetensors file does not say what model it is",
+            );
             let help = "import its folder, with the config.json";
             return Err(vec![error.in_file(path.display().to_string()).help(help)]);
         }

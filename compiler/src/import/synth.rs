@@ -17,7 +17,7 @@ use ck_runtime::hash::xxh64;
 use crate::{
     diag::Diagnostic,
     graph::{Graph, OpKind, RopeScaling},
-    source::ggml_id,
+    source::{codes, ggml_id},
 };
 
 /// Standard deviation of matrices and biases.
@@ -62,8 +62,9 @@ pub fn synth(
     if !problems.is_empty() {
         return Err(problems);
     }
-    write(graph, &tensors, out, seed, progress)
-        .map_err(|e| vec![Diagnostic::new("CK0810", format!("cannot write: {e}")).in_file(out.display().to_string())])
+    write(graph, &tensors, out, seed, progress).map_err(|e| {
+        vec![Diagnostic::new(codes::UNWRITABLE, format!("cannot write: {e}")).in_file(out.display().to_string())]
+    })
 }
 
 fn problem(t: &Tensor<'_>) -> Option<Diagnostic> {
@@ -74,11 +75,11 @@ fn problem(t: &Tensor<'_>) -> Option<Diagnostic> {
             t.cols,
             t.dtype.block_len()
         );
-        return Some(Diagnostic::new("CK0805", message));
+        return Some(Diagnostic::new(codes::BLOCKS, message));
     }
     if !crate::pack::can_encode(t.dtype) {
         let message = format!("tensor `{name}` cannot be made as {dtype}: K-quants are only passed through");
-        return Some(Diagnostic::new("CK0804", message).help("choose another type with `--dtype`"));
+        return Some(Diagnostic::new(codes::CONVERSION, message).help("choose another type with `--dtype`"));
     }
     None
 }

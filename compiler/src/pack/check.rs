@@ -7,7 +7,7 @@ use ck_kernels::dtype::DType;
 use super::{Item, convert::can_encode};
 use crate::{
     diag::Diagnostic,
-    source::{Source, TensorInfo},
+    source::{Source, TensorInfo, codes},
 };
 
 /// Tensors of a weights file that may stay unused: they repeat what the model description says.
@@ -60,10 +60,10 @@ pub fn check(source: &Source, items: &[Item], made_from: &[&str]) -> Vec<Diagnos
         .map(|t| t.name.as_str())
         .filter(|name| !used.contains(name) && !ignorable(source, name))
         .collect();
-    problems.extend(about(&missing, "CK0801", "is missing", "are missing").map(|d| d.in_file(&file)));
+    problems.extend(about(&missing, codes::MISSING, "is missing", "are missing").map(|d| d.in_file(&file)));
     let extra = about(
         &unused,
-        "CK0802",
+        codes::UNUSED,
         "is not used by the model",
         "are not used by the model",
     );
@@ -99,7 +99,7 @@ fn problem(source: &Source, info: &TensorInfo, item: &Item) -> Option<Diagnostic
     };
     if trimmed(&info.shape) != trimmed(wanted) {
         let message = format!("tensor `{name}` has shape {:?}, the model needs {wanted:?}", info.shape);
-        return Some(Diagnostic::new("CK0803", message));
+        return Some(Diagnostic::new(codes::SHAPE, message));
     }
     let from = match source.readable(info) {
         Ok(from) => from,
@@ -115,7 +115,7 @@ fn problem(source: &Source, info: &TensorInfo, item: &Item) -> Option<Diagnostic
             to.name(),
             to.block_len()
         );
-        return Some(Diagnostic::new("CK0805", message));
+        return Some(Diagnostic::new(codes::BLOCKS, message));
     }
     if from != to && !can_encode(to) {
         let encodable: Vec<&str> = DType::ALL
@@ -133,7 +133,7 @@ fn problem(source: &Source, info: &TensorInfo, item: &Item) -> Option<Diagnostic
             to.name(),
             encodable.join(", ")
         );
-        return Some(Diagnostic::new("CK0804", message).help(help));
+        return Some(Diagnostic::new(codes::CONVERSION, message).help(help));
     }
     None
 }

@@ -28,7 +28,10 @@ pub use check::check;
 use convert::Converter;
 pub(crate) use convert::can_encode;
 
-use crate::{diag::Diagnostic, source::Source};
+use crate::{
+    diag::Diagnostic,
+    source::{Source, codes},
+};
 
 /// Bytes of source rows that are read at once, if a group of rows is not more.
 const CHUNK: usize = 1 << 20;
@@ -195,8 +198,9 @@ fn write(
     out: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Diagnostic> {
-    let failed =
-        |e: io::Error| Diagnostic::new("CK0810", format!("cannot write: {e}")).in_file(out.display().to_string());
+    let failed = |e: io::Error| {
+        Diagnostic::new(codes::UNWRITABLE, format!("cannot write: {e}")).in_file(out.display().to_string())
+    };
     let folder = out
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -290,6 +294,3 @@ fn write_tensor(
     }
     Ok((from, hash.digest()))
 }
-
-#[cfg(test)]
-mod tests;

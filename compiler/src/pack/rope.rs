@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use crate::{
     diag::Diagnostic,
     graph::{Rope, RopeScaling},
-    source::Source,
+    source::{Source, codes},
 };
 
 /// Bytes of the table of `positions` positions.
@@ -35,7 +35,8 @@ pub fn table(rope: &Rope, positions: usize, source: &Source) -> Result<Vec<u8>, 
 
 fn factors(source: &Source, name: &str, n: usize) -> Result<Vec<f32>, Diagnostic> {
     let factors = source.read_vector(name)?;
-    let bad = |message: String| Err(Diagnostic::new("CK0806", message).in_file(source.path().display().to_string()));
+    let bad =
+        |message: String| Err(Diagnostic::new(codes::FACTORS, message).in_file(source.path().display().to_string()));
     if factors.len() != n {
         return bad(format!(
             "tensor `{name}` has {} elements, the rotary embedding needs {n}",

@@ -4,6 +4,7 @@
 //! them, so that memory does not grow with the model. Everything a header says is checked against the file's length
 //! before it is believed, and nothing is allocated on a header's word alone.
 
+pub mod codes;
 mod ggml;
 pub mod gguf;
 pub mod safetensors;
@@ -102,13 +103,15 @@ struct Shard {
 
 impl Shard {
     fn open(path: &Path) -> Result<Shard, Diagnostic> {
-        let fail =
-            |e: io::Error| Diagnostic::new("CK0601", format!("cannot read: {e}")).in_file(path.display().to_string());
-        let file = File::open(path).map_err(fail)?;
-        let meta = file.metadata().map_err(fail)?;
-        if !meta.is_file() {
+        let fail = |e: io::Error| {
+            Diagnostic::new(codes::UNREADABLE, format!("cannot read: {e}")).in_file(path.display().to_string())
+        };
+        // Before it is opened: opening a pipe waits for its writer.
+        if !std::fs::metadata(path).map_err(fail)?.is_file() {
             return Err(fail(io::Error::other("not a regular file")));
         }
+        let file = File::open(path).map_err(fail)?;
+        let meta = file.metadata().map_err(fail)?;
         Ok(Shard {
             path: path.to_owned(),
             len: meta.len(),
@@ -168,10 +171,10 @@ impl Source {
         let named_gguf = path.extension().is_some_and(|e| e == "gguf");
         if is_gguf || named_gguf {
             let gguf::Header { metadata, tensors } =
-                gguf::read(shard.reader(), shard.len).map_err(|e| shard.bad("CK0602", &e))?;
+                gguf::read(shard.reader(), shard.len).map_err(|e| shard.bad(codes::GGUF, &e))?;
             return Ok(Source::assemble(path, vec![shard], tensors, Some(metadata)));
         }
-        let tensors = safetensors::read(shard.reader(), shard.len).map_err(|e| shard.bad("CK0603", &e))?;
+        let tensors = safetensors::read(shard.reader(), shard.len).map_err(|e| shard.bad(codes::SAFETENSORS, &e))?;
         Ok(Source::assemble(path, vec![shard], tensors, None))
     }
 
@@ -221,7 +224,7 @@ impl Source {
         let (all, cols) = info.rows_cols();
         if rows.start > rows.end || rows.end > all {
             let message = format!("rows {}..{} of `{name}` asked for, it has {all}", rows.start, rows.end);
-            return Err(Diagnostic::new("CK0606", message));
+            return Err(Diagnostic::new(codes::ROWS, message));
         }
         let row_bytes = dtype.row_bytes(cols);
         out.clear();
@@ -231,7 +234,7 @@ impl Source {
             .file
             .read_exact_at(out, info.offset + (rows.start * row_bytes) as u64)
             .map_err(|e| {
-                Diagnostic::new("CK0601", format!("cannot read `{name}`: {e}"))
+                Diagnostic::new(codes::UNREADABLE, format!("cannot read `{name}`: {e}"))
                     .in_file(shard.path.display().to_string())
             })
     }
@@ -246,7 +249,7 @@ impl Source {
         let (rows, cols) = info.rows_cols();
         if rows != 1 {
             let message = format!("tensor `{name}` has shape {:?}, expected a vector", info.shape);
-            return Err(Diagnostic::new("CK0606", message).in_file(self.path.display().to_string()));
+            return Err(Diagnostic::new(codes::ROWS, message).in_file(self.path.display().to_string()));
         }
         let mut raw = Vec::new();
         self.read_rows(name, 0..1, &mut raw)?;
@@ -262,7 +265,7 @@ impl Source {
     pub fn readable(&self, info: &TensorInfo) -> Result<DType, Diagnostic> {
         info.dtype.known().ok_or_else(|| {
             Diagnostic::new(
-                "CK0605",
+                codes::STORED_TYPE,
                 format!(
                     "`{}` is stored as {}, which is not supported",
                     info.name,
@@ -280,7 +283,7 @@ fn file_in_folder(folder: &Path) -> Result<PathBuf, Diagnostic> {
         return Ok(found);
     }
     let missing = Diagnostic::new(
-        "CK0601",
+        codes::UNREADABLE,
         format!("no weights in this folder: neither {}", FOLDER_FILES.join(" nor ")),
     )
     .in_file(folder.display().to_string());
@@ -300,8 +303,8 @@ fn file_in_folder(folder: &Path) -> Result<PathBuf, Diagnostic> {
 
 /// The error for a tensor that is not there, with the nearest names.
 pub(crate) fn missing_tensor(source: &Source, name: &str) -> Diagnostic {
-    let error =
-        Diagnostic::new("CK0604", format!("there is no tensor `{name}`")).in_file(source.path.display().to_string());
+    let error = Diagnostic::new(codes::NO_TENSOR, format!("there is no tensor `{name}`"))
+        .in_file(source.path.display().to_string());
     let tail = name.rsplit('.').take(2).collect::<Vec<_>>();
     let near = source
         .tensors
@@ -337,6 +340,3 @@ fn elements(dims: &[u64]) -> Option<u64> {
         .filter(|&n| n <= i64::MAX as u64)?;
     Some(if dims.contains(&0) { 0 } else { product })
 }
-
-#[cfg(test)]
-mod tests;

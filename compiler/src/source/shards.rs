@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{FormatError, Shard, Source, safetensors};
+use super::{FormatError, Shard, Source, codes, safetensors};
 use crate::diag::Diagnostic;
 
 /// An index of a hundred thousand tensors takes about 10 MiB.
@@ -26,7 +26,7 @@ struct Index {
 pub(super) fn open(path: &Path) -> Result<Source, Vec<Diagnostic>> {
     let index = read_index(path).map_err(|d| vec![d])?;
     let files: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
-    let bad = |message: String| Diagnostic::new("CK0603", message).in_file(path.display().to_string());
+    let bad = |message: String| Diagnostic::new(codes::SAFETENSORS, message).in_file(path.display().to_string());
     let mut problems: Vec<Diagnostic> = files
         .iter()
         .filter(|name| !is_plain(name))
@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path) -> Result<Source, Vec<Diagnostic>> {
     let mut owner: BTreeMap<String, usize> = BTreeMap::new();
     for name in files.iter().copied() {
         let opened = Shard::open(&path.with_file_name(name)).and_then(|shard| {
-            let found = safetensors::read(shard.reader(), shard.len).map_err(|e| shard.bad("CK0603", &e))?;
+            let found = safetensors::read(shard.reader(), shard.len).map_err(|e| shard.bad(codes::SAFETENSORS, &e))?;
             Ok((shard, found))
         });
         match opened {
@@ -87,7 +87,7 @@ pub(super) fn open(path: &Path) -> Result<Source, Vec<Diagnostic>> {
 
 fn read_index(path: &Path) -> Result<Index, Diagnostic> {
     let in_file = |d: Diagnostic| d.in_file(path.display().to_string());
-    let unreadable = |e: std::io::Error| in_file(Diagnostic::new("CK0601", format!("cannot read: {e}")));
+    let unreadable = |e: std::io::Error| in_file(Diagnostic::new(codes::UNREADABLE, format!("cannot read: {e}")));
     let mut text = Vec::new();
     File::open(path)
         .map_err(unreadable)?
@@ -96,7 +96,7 @@ fn read_index(path: &Path) -> Result<Index, Diagnostic> {
         .map_err(unreadable)?;
     if text.len() as u64 > MAX_INDEX {
         return Err(in_file(Diagnostic::new(
-            "CK0603",
+            codes::SAFETENSORS,
             format!("an index of more than {MAX_INDEX} bytes"),
         )));
     }
@@ -105,7 +105,7 @@ fn read_index(path: &Path) -> Result<Index, Diagnostic> {
             offset: safetensors::byte_of(&text, &e),
             message: format!("the index: {e}"),
         };
-        in_file(Diagnostic::new("CK0603", error.to_string()))
+        in_file(Diagnostic::new(codes::SAFETENSORS, error.to_string()))
     })
 }
 

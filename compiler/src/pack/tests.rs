@@ -1,1 +1,0 @@
-//! Packing of small files made by hand.

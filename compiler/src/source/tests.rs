@@ -1,1 +1,0 @@
-//! Small files made by hand; the fuzzing of both formats is in `tests/untrusted.rs`.
