@@ -102,14 +102,24 @@ fn every_mistake_is_reported_as_documented() {
                 text: yaml.clone(),
             };
             let (model, diagnostics) = model::load(source, &options(&example.info));
-            assert!(model.is_none() && !diagnostics.is_empty(), "{}: no mistake was found", example.title);
+            assert!(
+                model.is_none() && !diagnostics.is_empty(),
+                "{}: no mistake was found",
+                example.title
+            );
             let sources = [("tiny.yaml", yaml.as_str())];
             let found = diag::render(&diagnostics, &sources[..], false);
             let found = found.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
             for diagnostic in &diagnostics {
                 let one = diag::render(std::slice::from_ref(diagnostic), &sources[..], false);
                 let one = one.rsplit_once("error: 1 error").map_or(one.as_str(), |(one, _)| one);
-                let one = one.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_string();
+                let one = one
+                    .lines()
+                    .map(str::trim_end)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+                    .trim_end()
+                    .to_string();
                 shown.entry(diagnostic.code).or_insert(one);
             }
             if found != example.expected {
@@ -128,7 +138,10 @@ fn every_mistake_is_reported_as_documented() {
         fs::write(&path, &documentation).expect("writable");
         return;
     }
-    assert!(wrong.is_empty(), "differs from what is documented (CKC_BLESS=1 rewrites):\n{wrong}");
+    assert!(
+        wrong.is_empty(),
+        "differs from what is documented (CKC_BLESS=1 rewrites):\n{wrong}"
+    );
     let stale = fs::read_to_string(&path).is_ok_and(|text| text == documentation);
     assert!(stale, "docs/diagnostics.md is stale (CKC_BLESS=1 rewrites)");
 }
@@ -149,8 +162,14 @@ fn documentation(shown: &BTreeMap<&str, String>) -> String {
         if code.code == codes::UNREADABLE {
             continue;
         }
-        let example = shown.get(code.code).unwrap_or_else(|| panic!("no example shows {}", code.code));
-        let _ = write!(text, "\n## {}: {}\n\n{}\n\n```text\n{example}\n```\n", code.code, code.title, code.rule);
+        let example = shown
+            .get(code.code)
+            .unwrap_or_else(|| panic!("no example shows {}", code.code));
+        let _ = write!(
+            text,
+            "\n## {}: {}\n\n{}\n\n```text\n{example}\n```\n",
+            code.code, code.title, code.rule
+        );
     }
     text
 }

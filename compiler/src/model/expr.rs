@@ -184,7 +184,7 @@ fn binary(operator: Operator, a: Number, b: Number) -> Result<Number, String> {
             Operator::Add => a.checked_add(b),
             Operator::Subtract => a.checked_sub(b),
             Operator::Multiply => a.checked_mul(b),
-            Operator::Divide if a.checked_rem(b) != Some(0) => return finite(a as f64 / b as f64, operator),
+            Operator::Divide if a.wrapping_rem(b) != 0 => return finite(a as f64 / b as f64, operator),
             Operator::Divide => a.checked_div(b),
         };
         return whole

@@ -86,6 +86,7 @@ pub fn lower(document: &Document, options: &LoadOptions, mut sink: Sink) -> (Low
         steps: 0,
         stopped: false,
         skipped: false,
+        uses_known: true,
         op_spans: Vec::new(),
     };
     lowering.inputs(document);
@@ -154,9 +155,10 @@ fn limits(document: &Document, options: &LoadOptions, context: &mut Context) -> 
     };
     replace(&mut most, options.context);
     replace(&mut batch, options.batch);
-    let said = |option: Option<usize>, flag: &str| match option {
+    let said = |option: Option<usize>, flag: &str, value: usize| match option {
         Some(value) => format!("`{flag} {value}` stands for this"),
-        None => "is too large or zero".to_string(),
+        None if value == 0 => "is zero".to_string(),
+        None => "is too large".to_string(),
     };
     let sink = &mut context.sink;
     if let (Some((value, span)), Some((positions, known))) = (&most, &positions)
@@ -165,17 +167,18 @@ fn limits(document: &Document, options: &LoadOptions, context: &mut Context) -> 
         let message = format!("the context is from 1 to {positions} positions, not {value}");
         sink.push(
             Diagnostic::new(codes::CONTEXT, message)
-                .at(span.clone(), said(options.context, "--context"))
+                .at(span.clone(), said(options.context, "--context", *value))
                 .at(known.clone(), "positions that the model was trained on"),
         );
     }
     if let (Some((value, span)), Some((most, known))) = (&batch, &most)
+        && *most > 0
         && (*value == 0 || value > most)
     {
         let message = format!("the batch is from 1 token to the context's {most}, not {value}");
         sink.push(
             Diagnostic::new(codes::BATCH, message)
-                .at(span.clone(), said(options.batch, "--batch"))
+                .at(span.clone(), said(options.batch, "--batch", *value))
                 .at(known.clone(), format!("the context is {most}")),
         );
     }
@@ -288,6 +291,8 @@ struct Lowering {
     stopped: bool,
     /// Whether an op was left out because of a mistake: what only it would use is not unused.
     skipped: bool,
+    /// Whether every op said what it reads.
+    uses_known: bool,
     op_spans: Vec<Span>,
 }
 
@@ -322,6 +327,9 @@ impl Lowering {
                 self.context
                     .sink
                     .error(codes::INPUT, message, &input.value.shape.span, "not `[T]`");
+                for symbol in shape {
+                    self.context.use_symbol(symbol, Bound::Batch, "rows of an input");
+                }
             }
         }
         let tensor = self.add_tensor(
@@ -393,6 +401,7 @@ impl Lowering {
             self.steps += 1;
             if self.steps > MAX_STEPS && !self.stopped {
                 self.stopped = true;
+                self.scopes.complete = false;
                 let message = format!("the model has more than {MAX_STEPS} ops");
                 self.context
                     .sink
@@ -431,7 +440,10 @@ impl Lowering {
             })
             .collect();
         let (entry, kind) = op.kind.as_ref()?;
-        check_arity(entry, named?, &mut self.context.sink)?;
+        if check_arity(entry, named?, &mut self.context.sink).is_none() {
+            self.uses_known = false;
+            return None;
+        }
         let inputs: Vec<(TensorId, Span)> = inputs.into_iter().collect::<Option<_>>()?;
         let name = op.name.as_ref()?;
         let mut site = Site {
@@ -461,16 +473,18 @@ impl Lowering {
             cols: made.cols,
         };
         let output = self.add_tensor(tensor, &name.span, head_dim);
-        self.op_spans.push(op.span.clone());
-        self.context.graph.ops.push(Op {
-            name: full,
-            kind: made.kind,
-            inputs: inputs.into_iter().map(|(id, _)| id).collect(),
-            weights: made.weights,
-            outputs: vec![output],
-            layer: self.layer,
-            fused_from: Vec::new(),
-        });
+        if let Some((kind, weights)) = made.op {
+            self.op_spans.push(op.span.clone());
+            self.context.graph.ops.push(Op {
+                name: full,
+                kind,
+                inputs: inputs.into_iter().map(|(id, _)| id).collect(),
+                weights,
+                outputs: vec![output],
+                layer: self.layer,
+                fused_from: Vec::new(),
+            });
+        }
         Some(output)
     }
 
@@ -621,7 +635,9 @@ impl Lowering {
     fn finish(mut self, readable: bool, max_positions: usize) -> (Lowered, Sink) {
         let mut sink = self.context.sink;
         if readable && !self.stopped {
-            self.scopes.report_unused(&mut sink);
+            if self.uses_known {
+                self.scopes.report_unused(&mut sink);
+            }
             if !self.skipped {
                 self.context.names.report_unused(&mut sink);
                 self.context.weights.report_unused(&mut sink);

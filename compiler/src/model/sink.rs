@@ -80,7 +80,7 @@ impl Sink {
 }
 
 fn possible(candidates: &[&str]) -> String {
-    let shown: Vec<String> = candidates.iter().take(24).map(|c| format!("`{c}`")).collect();
+    let shown: Vec<String> = candidates.iter().take(12).map(|c| format!("`{c}`")).collect();
     match candidates.len() - shown.len() {
         _ if shown.is_empty() => "there are none".to_string(),
         0 => format!("possible: {}", shown.join(", ")),
@@ -91,7 +91,8 @@ fn possible(candidates: &[&str]) -> String {
 /// The candidate that `name` was probably meant to be: few edits away, counted as insertions, deletions,
 /// substitutions and swaps of neighbours. The first of equals.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).clamp(1, 3);
+    let limit = name.chars().count().div_ceil(3).min(3);
+    let limit = if name.chars().count() < 2 { 0 } else { limit };
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let distance = edits(name, candidate);

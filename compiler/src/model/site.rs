@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::codes;
 use super::constants::Names;
-use super::decode::{Decode, Spanned, wrong_type};
+use super::decode::{Decode, Lenient, Spanned, wrong_type};
 use super::expr::{Expr, Number};
 use super::sink::{Sink, Span};
 use super::syntax::Bound;
@@ -245,12 +245,13 @@ impl Site<'_> {
     }
 
     /// A size: a whole number above zero.
-    pub fn size(&mut self, expr: &Expr, what: &str) -> Option<usize> {
-        self.context.whole(expr, what, 1, MAX_DIM)
+    pub fn size(&mut self, expr: &Lenient<Expr>, what: &str) -> Option<usize> {
+        self.context.whole(expr.0.as_ref()?, what, 1, MAX_DIM)
     }
 
     /// A number above zero that an f32 can hold.
-    pub fn positive_f32(&mut self, expr: &Expr, what: &str) -> Option<f32> {
+    pub fn positive_f32(&mut self, expr: &Lenient<Expr>, what: &str) -> Option<f32> {
+        let expr = expr.0.as_ref()?;
         let value = self.context.positive(expr, what)?;
         let narrow = value as f32;
         if narrow > 0.0 && narrow.is_finite() {
@@ -264,40 +265,47 @@ impl Site<'_> {
     }
 
     /// A matrix of the weights file, with its rows and columns.
-    pub fn matrix(&mut self, source: &Template, shape: &Matrix) -> Option<(WeightId, usize, usize)> {
-        let source_name = self.source(source);
-        let rows = self.size(&shape.rows, "a matrix's number of rows");
-        let cols = self.size(&shape.cols, "a matrix's number of columns");
-        let (source_name, rows, cols) = (source_name?, rows?, cols?);
-        if !self
+    pub fn matrix(
+        &mut self,
+        source: &Lenient<Template>,
+        shape: &Lenient<Matrix>,
+    ) -> Option<(Option<WeightId>, usize, usize)> {
+        let name = self.source(source);
+        let shape = shape.0.as_ref()?;
+        let rows = self.context.whole(&shape.rows, "a matrix's number of rows", 1, MAX_DIM);
+        let cols = self
             .context
-            .check_elements(&[rows, cols], &format!("`{source_name}`"), &shape.span)
-        {
+            .whole(&shape.cols, "a matrix's number of columns", 1, MAX_DIM);
+        let (rows, cols) = (rows?, cols?);
+        let what = name
+            .as_ref()
+            .map_or("the matrix".to_string(), |(name, _)| format!("`{name}`"));
+        if !self.context.check_elements(&[rows, cols], &what, &shape.span) {
             return None;
         }
-        let context = &mut *self.context;
-        let shape = Shape::Matrix(rows, cols);
-        let id = context
-            .weights
-            .intern(source_name, shape, &source.span, &mut context.sink)?;
+        let id = name.and_then(|(name, span)| self.intern(name, Shape::Matrix(rows, cols), &span));
         Some((id, rows, cols))
     }
 
     /// A vector of the weights file.
-    pub fn vector(&mut self, source: &Template, cols: usize) -> Option<WeightId> {
-        let source_name = self.source(source)?;
-        let context = &mut *self.context;
-        context
-            .weights
-            .intern(source_name, Shape::Vector(cols), &source.span, &mut context.sink)
+    pub fn vector(&mut self, source: &Lenient<Template>, cols: usize) -> Option<WeightId> {
+        let (name, span) = self.source(source)?;
+        self.intern(name, Shape::Vector(cols), &span)
     }
 
-    fn source(&mut self, template: &Template) -> Option<String> {
+    fn intern(&mut self, name: String, shape: Shape, span: &Span) -> Option<WeightId> {
         let context = &mut *self.context;
-        context
+        context.weights.intern(name, shape, span, &mut context.sink)
+    }
+
+    fn source(&mut self, template: &Lenient<Template>) -> Option<(String, Span)> {
+        let template = template.0.as_ref()?;
+        let context = &mut *self.context;
+        let name = context
             .names
             .with(&mut context.sink, |names| template.expand(names))
-            .flatten()
+            .flatten()?;
+        Some((name, template.span.clone()))
     }
 
     /// The element type that an input must have.
@@ -370,7 +378,8 @@ impl Site<'_> {
     }
 
     /// A rope of the file, with its size of heads.
-    pub fn rope(&mut self, name: &Spanned<String>) -> Option<(RopeId, usize)> {
+    pub fn rope(&mut self, name: &Lenient<Spanned<String>>) -> Option<(RopeId, usize)> {
+        let name = name.0.as_ref()?;
         let context = &mut *self.context;
         let Some(def) = context.ropes.get_mut(&name.value) else {
             let (help, meant) = context
@@ -408,12 +417,14 @@ impl Site<'_> {
     }
 
     /// The symbol for the positions of a cache.
-    pub fn context_symbol(&mut self, name: &Spanned<String>) -> Option<()> {
-        self.context.use_symbol(name, Bound::Context, "positions of a cache")
+    pub fn context_symbol(&mut self, name: &Lenient<Spanned<String>>) -> Option<()> {
+        self.context
+            .use_symbol(name.0.as_ref()?, Bound::Context, "positions of a cache")
     }
 
     /// A new cache.
-    pub fn cache(&mut self, name: &Spanned<String>, kv_heads: usize, head_dim: usize) -> Option<CacheId> {
+    pub fn cache(&mut self, name: &Lenient<Spanned<String>>, kv_heads: usize, head_dim: usize) -> Option<CacheId> {
+        let name = name.0.as_ref()?;
         let context = &mut *self.context;
         let full = format!("{}{}", self.prefix, name.value);
         let positions = context.graph.context;

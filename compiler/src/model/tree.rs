@@ -143,11 +143,23 @@ fn report(error: &serde_yaml::Error, text: &str, sink: &mut Sink) {
 /// The place as bytes, cut to the text and to character boundaries.
 fn span_of(location: &serde_yaml::Location, text: &str) -> Span {
     let span = location.span();
-    let start = span.byte_offset().and_then(|o| usize::try_from(o).ok()).unwrap_or(0);
+    let start = match span.byte_offset().and_then(|o| usize::try_from(o).ok()) {
+        Some(start) if start > 0 || location.line() <= 1 => start,
+        _ => offset_of(text, location.line(), location.column()),
+    };
     let len = span.byte_len().and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
     let start = text.floor_char_boundary(start.min(text.len()));
     let end = text.floor_char_boundary(start.saturating_add(len).min(text.len()));
     start..end
+}
+
+/// The byte at a line and column, both from 1.
+fn offset_of(text: &str, line: u64, column: u64) -> usize {
+    let line = usize::try_from(line.max(1)).unwrap_or(usize::MAX);
+    let column = usize::try_from(column.max(1)).unwrap_or(usize::MAX);
+    let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let rest = text.split_inclusive('\n').nth(line - 1).unwrap_or_default();
+    before + rest.char_indices().nth(column - 1).map_or(rest.len(), |(at, _)| at)
 }
 
 fn node(spanned: serde_yaml::Spanned<Raw>, text: &str) -> Node {

@@ -19,8 +19,7 @@ impl ModelOp for Add {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
         let a = site.same_shape(0, 1)?;
         Some(Lowered {
-            kind: OpKind::Add,
-            weights: Vec::new(),
+            op: Some((OpKind::Add, Vec::new())),
             act: a.act,
             rows: a.rows,
             cols: a.cols,

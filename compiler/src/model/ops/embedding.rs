@@ -4,7 +4,7 @@ use ck_kernels::dtype::ActType;
 
 use super::{Lowered, ModelOp, OpSpec};
 use crate::graph::OpKind;
-use crate::model::decode::record;
+use crate::model::decode::{Lenient, record};
 use crate::model::site::{Matrix, Site};
 use crate::model::template::Template;
 
@@ -12,9 +12,9 @@ record! {
     /// One row of the table for each token id: `[T] -> [T, cols]`.
     pub struct Embedding as "op `embedding`" {
         /// The table in the weights file.
-        weight: Template,
+        weight: Lenient<Template>,
         /// `[vocabulary, cols]`.
-        shape: Matrix,
+        shape: Lenient<Matrix>,
     }
 }
 
@@ -27,11 +27,10 @@ impl ModelOp for Embedding {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
         let matrix = site.matrix(&self.weight, &self.shape);
         let ids = site.input(0);
-        site.expect_act(0, ActType::U32)?;
+        let fits = site.expect_act(0, ActType::U32);
         let (table, _, cols) = matrix?;
         Some(Lowered {
-            kind: OpKind::Embedding,
-            weights: vec![table],
+            op: fits.and(table).map(|table| (OpKind::Embedding, vec![table])),
             act: ActType::F32,
             rows: ids.rows,
             cols,

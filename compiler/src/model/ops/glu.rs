@@ -4,14 +4,14 @@ use ck_kernels::ops::Gate;
 
 use super::{Lowered, ModelOp, OpSpec};
 use crate::graph::OpKind;
-use crate::model::decode::{choice, record};
+use crate::model::decode::{Lenient, choice, record};
 use crate::model::site::Site;
 
 record! {
     /// `act(gate) * up`: `[rows, cols], [rows, cols] -> [rows, cols]`.
     pub struct Glu as "op `glu`" {
         /// The gate function.
-        act: Act,
+        act: Lenient<Act>,
     }
 }
 
@@ -33,14 +33,12 @@ impl OpSpec for Glu {
 impl ModelOp for Glu {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
         let gate = site.same_shape(0, 1)?;
+        let function = self.act.0.map(|act| match act {
+            Act::Silu => Gate::Silu,
+            Act::GeluTanh => Gate::GeluTanh,
+        });
         Some(Lowered {
-            kind: OpKind::Glu {
-                gate: match self.act {
-                    Act::Silu => Gate::Silu,
-                    Act::GeluTanh => Gate::GeluTanh,
-                },
-            },
-            weights: Vec::new(),
+            op: function.map(|gate| (OpKind::Glu { gate }, Vec::new())),
             act: gate.act,
             rows: gate.rows,
             cols: gate.cols,

@@ -4,7 +4,7 @@ use ck_kernels::dtype::ActType;
 
 use super::{Lowered, ModelOp, OpSpec};
 use crate::graph::OpKind;
-use crate::model::decode::record;
+use crate::model::decode::{Lenient, record};
 use crate::model::site::{Matrix, Site};
 use crate::model::template::Template;
 
@@ -12,11 +12,11 @@ record! {
     /// `y = weight x + bias`: `[rows, in] -> [rows, out]`.
     pub struct Linear as "op `linear`" {
         /// The matrix in the weights file.
-        weight: Template,
+        weight: Lenient<Template>,
         /// `[out, in]`.
-        shape: Matrix,
+        shape: Lenient<Matrix>,
         /// One addend per output, in the weights file. Left out: none.
-        bias: Option<Template>,
+        bias: Option<Lenient<Template>>,
     }
 }
 
@@ -29,23 +29,24 @@ impl ModelOp for Linear {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
         let x = site.input(0);
         let matrix = site.matrix(&self.weight, &self.shape);
-        site.expect_float(0)?;
+        let fits = site.expect_float(0);
         let (matrix, rows, cols) = matrix?;
-        let bias = self.bias.as_ref().map(|bias| site.vector(bias, rows));
-        if x.cols != cols {
+        let mut weights = vec![matrix];
+        if let Some(bias) = &self.bias {
+            weights.push(site.vector(bias, rows));
+        }
+        if fits.is_some() && x.cols != cols {
             let message = format!("a matrix [{rows}, {cols}] cannot multiply `{}` {x}", x.name);
             let label = format!("takes rows of {cols} elements");
-            site.shape_mismatch(message, &self.shape.span, label, &[0]);
+            let span = self.shape.0.as_ref()?.span.clone();
+            site.shape_mismatch(message, &span, label, &[0]);
         }
-        let mut weights = vec![matrix];
-        if let Some(bias) = bias {
-            weights.push(bias?);
-        }
+        let kind = OpKind::Linear {
+            bias: self.bias.is_some(),
+        };
+        let weights: Option<Vec<_>> = weights.into_iter().collect();
         Some(Lowered {
-            kind: OpKind::Linear {
-                bias: self.bias.is_some(),
-            },
-            weights,
+            op: weights.map(|weights| (kind, weights)),
             act: ActType::F32,
             rows: x.rows,
             cols: rows,

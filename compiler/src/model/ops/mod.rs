@@ -48,7 +48,8 @@ pub trait OpSpec: Record + ModelOp + JsonSchema + Debug + Clone + 'static {
 
 /// How an op becomes a part of the graph.
 pub trait ModelOp: Debug {
-    /// Checks the op at its site and says what it makes. `None` after a mistake, which has been reported.
+    /// Checks the op at its site and says what it makes. `None` after a mistake that leaves the shape unknown. Every
+    /// key is evaluated, whatever is wrong with others. Mistakes have been reported.
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered>;
 
     /// A copy.
@@ -64,10 +65,8 @@ impl Clone for Box<dyn ModelOp> {
 /// What an op makes: one tensor.
 #[derive(Clone, Debug)]
 pub struct Lowered {
-    /// What it computes.
-    pub kind: OpKind,
-    /// The weights it reads.
-    pub weights: Vec<WeightId>,
+    /// What it computes, and the weights it reads. `None` after a mistake that leaves the tensor's shape known.
+    pub op: Option<(OpKind, Vec<WeightId>)>,
     /// Element type of the tensor.
     pub act: ActType,
     /// Rows of the tensor.

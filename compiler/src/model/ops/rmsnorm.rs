@@ -2,7 +2,7 @@
 
 use super::{Lowered, ModelOp, OpSpec};
 use crate::graph::OpKind;
-use crate::model::decode::record;
+use crate::model::decode::{Lenient, record};
 use crate::model::expr::Expr;
 use crate::model::site::Site;
 use crate::model::template::Template;
@@ -11,9 +11,9 @@ record! {
     /// `y = x / sqrt(mean(x^2) + eps) * weight`: `[rows, cols] -> [rows, cols]`.
     pub struct RmsNorm as "op `rmsnorm`" {
         /// One factor per column, in the weights file.
-        weight: Template,
+        weight: Lenient<Template>,
         /// Added to the mean square.
-        eps: Expr,
+        eps: Lenient<Expr>,
     }
 }
 
@@ -30,8 +30,9 @@ impl ModelOp for RmsNorm {
         let weight = site.vector(&self.weight, x.cols);
         x_is_float?;
         Some(Lowered {
-            kind: OpKind::RmsNorm { eps: eps? },
-            weights: vec![weight?],
+            op: eps
+                .zip(weight)
+                .map(|(eps, weight)| (OpKind::RmsNorm { eps }, vec![weight])),
             act: x.act,
             rows: x.rows,
             cols: x.cols,

@@ -2,14 +2,14 @@
 
 use super::{Lowered, ModelOp, OpSpec};
 use crate::graph::{OpKind, Rows};
-use crate::model::decode::{Spanned, record};
+use crate::model::decode::{Lenient, Spanned, record};
 use crate::model::site::Site;
 
 record! {
     /// Every head of a row rotated by the row's position: `[T, heads * head_dim] -> [T, heads * head_dim]`.
     pub struct Rope as "op `rope`" {
         /// One of `ropes`.
-        rope: Spanned<String>,
+        rope: Lenient<Spanned<String>>,
     }
 }
 
@@ -24,15 +24,15 @@ impl ModelOp for Rope {
         let rope = site.rope(&self.rope);
         site.expect_float(0)?;
         site.expect_rows(0, Rows::Tokens)?;
-        let (rope, head_dim) = rope?;
-        if x.cols % head_dim != 0 {
-            let message = format!("`{}` {x} does not divide into heads of {head_dim} elements", x.name);
-            site.shape_mismatch(message, &self.rope.span, format!("rotates heads of {head_dim}"), &[0]);
+        if let (Some((_, head_dim)), Some(name)) = (rope, &self.rope.0) {
+            if x.cols % head_dim != 0 {
+                let message = format!("`{}` {x} does not divide into heads of {head_dim} elements", x.name);
+                site.shape_mismatch(message, &name.span, format!("rotates heads of {head_dim}"), &[0]);
+            }
+            site.set_head_dim(head_dim, &name.span);
         }
-        site.set_head_dim(head_dim, &self.rope.span);
         Some(Lowered {
-            kind: OpKind::Rope(rope),
-            weights: Vec::new(),
+            op: rope.map(|(rope, _)| (OpKind::Rope(rope), Vec::new())),
             act: x.act,
             rows: x.rows,
             cols: x.cols,

@@ -21,8 +21,7 @@ impl ModelOp for SelectRow {
         site.expect_float(0)?;
         site.expect_rows(0, Rows::Tokens)?;
         Some(Lowered {
-            kind: OpKind::SelectRow,
-            weights: Vec::new(),
+            op: Some((OpKind::SelectRow, Vec::new())),
             act: x.act,
             rows: Rows::Selected,
             cols: x.cols,
