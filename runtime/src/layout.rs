@@ -136,7 +136,8 @@ impl Layout {
                 ));
             }
         }
-        // The ids come first; they are dead once the embedding has read them, so that only the logits may share their bytes.
+        // The ids come first; they are dead once the embedding has read them, so that only the logits may share their
+        // bytes.
         let apart = |a: &(&str, usize, usize), b: &(&str, usize, usize)| a.1 + a.2 <= b.1 || b.1 + b.2 <= a.1;
         let overlap = |a: &(&str, usize, usize), b: &(&str, usize, usize)| {
             fail(format!(

@@ -4,8 +4,9 @@
 //! Every worker takes part in every job, and a job is over when every worker is: nobody can be late for the next one.
 //! Nothing here allocates or starts a thread after [`Pool::new`] (a panic does).
 //!
-//! Whoever waits - for a job, at a barrier, for the others to finish - spins for some microseconds, then offers its core
-//! to others, then sleeps. So a wait costs a cache line's trip while cores are free, and little while they are not.
+//! Whoever waits - for a job, at a barrier, for the others to finish - spins for some microseconds, then offers its
+//! core to others, then sleeps. So a wait costs a cache line's trip while cores are free, and little while they are
+//! not.
 //!
 //! When a worker panics, the others leave the job at their next barrier, and the caller gets [`Error::Panicked`]. The
 //! pool remains usable; what the job was to compute is lost.
@@ -59,9 +60,9 @@ struct Shared {
     panic: Mutex<Option<(usize, String)>>,
 }
 
-// SAFETY: `job` is the only part that is not `Sync` by itself. It is written only by the caller, between jobs, when every
-// thread has announced through `running` that it is done with it (release/acquire), and read only by threads that have
-// seen `start` move after the write (release/acquire). What it points to is `Sync`, see `Job::new`.
+// SAFETY: `job` is the only part that is not `Sync` by itself. It is written only by the caller, between jobs, when
+// every thread has announced through `running` that it is done with it (release/acquire), and read only by threads
+// that have seen `start` move after the write (release/acquire). What it points to is `Sync`, see `Job::new`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; `Job` is two addresses.
 unsafe impl Send for Shared {}
@@ -140,8 +141,8 @@ impl Pool {
     /// Starts `nth - 1` threads. They sleep until there is a job.
     ///
     /// # Errors
-    /// [`Error::Threads`] if `nth` is not in `1..=`[`MAX_WORKERS`](ck_kernels::ops::MAX_WORKERS), [`Error::Spawn`] if the
-    /// system refuses a thread.
+    /// [`Error::Threads`] if `nth` is not in `1..=`[`MAX_WORKERS`](ck_kernels::ops::MAX_WORKERS), [`Error::Spawn`] if
+    /// the system refuses a thread.
     pub fn new(nth: usize) -> Result<Pool, Error> {
         let max = ck_kernels::ops::MAX_WORKERS;
         if nth == 0 || nth > max {
@@ -201,8 +202,8 @@ impl Pool {
                 message: message(payload),
             });
         };
-        // SAFETY: `&mut self` means that no job runs: every thread left the last one before `run` returned (or never had
-        // one) and touches `job` only after `start` moves, below.
+        // SAFETY: `&mut self` means that no job runs: every thread left the last one before `run` returned (or never
+        // had one) and touches `job` only after `start` moves, below.
         unsafe { *shared.job.get() = Job::new(job) };
         shared.running.0.set(shared.nth - 1);
         shared

@@ -1,4 +1,5 @@
-//! The seam between emitted code and the runtime: [`Program`] is what the compiler writes, [`Worker`] what it writes to.
+//! The seam between emitted code and the runtime: [`Program`] is what the compiler writes, [`Worker`] what it writes
+//! to.
 
 use ck_kernels::ops::{Ctx, Kernel};
 

@@ -97,8 +97,8 @@ unsafe impl Sync for Call {}
 
 impl Call {
     /// # Safety
-    /// The arena at `base` is the one of `P`'s layout, alive and used only by the workers of this call; the CPU supports
-    /// `isa`.
+    /// The arena at `base` is the one of `P`'s layout, alive and used only by the workers of this call; the CPU
+    /// supports `isa`.
     unsafe fn run<P: Program>(&self, seat: &Seat<'_>) {
         let body = Ctx {
             ith: seat.ith(),
@@ -194,7 +194,8 @@ impl<P: Program> Runner<P> {
     /// Appends one token and returns its logits.
     ///
     /// # Errors
-    /// [`Error::TokenOutOfRange`]; [`Error::TooLong`] at the end of the context; [`Error::Poisoned`], [`Error::Panicked`].
+    /// [`Error::TokenOutOfRange`]; [`Error::TooLong`] at the end of the context; [`Error::Poisoned`],
+    /// [`Error::Panicked`].
     pub fn decode(&mut self, id: u32) -> Result<&[f32], Error> {
         self.prefill(&[id])
     }
@@ -285,8 +286,8 @@ impl<P: Program> Runner<P> {
     /// Appends a chunk; one token takes the program's line for one token.
     fn step(&mut self, chunk: &[u32], row: Option<usize>) -> Result<(), Error> {
         let body = if chunk.len() == 1 { Body::Decode } else { Body::Prefill };
-        // SAFETY: `Layout::check` (in `Arena::new`) saw `batch` ids at this offset inside the arena, aligned and outside
-        // the weights; a chunk has at most `batch`. No worker runs, by `&mut self`.
+        // SAFETY: `Layout::check` (in `Arena::new`) saw `batch` ids at this offset inside the arena, aligned and
+        // outside the weights; a chunk has at most `batch`. No worker runs, by `&mut self`.
         unsafe {
             let place = self.arena.base().add(self.layout.ids.offset).cast::<u32>();
             place.copy_from_nonoverlapping(std::ptr::NonNull::from(chunk).cast(), chunk.len());
@@ -307,8 +308,8 @@ impl<P: Program> Runner<P> {
             pos,
             row,
         };
-        // SAFETY: the arena was made for `P::LAYOUT`, lives in `self` and is used by nobody else until `run` returns, by
-        // `&mut self`; `isa` comes from `isa::best` or `isa::by_name`, which look at the CPU.
+        // SAFETY: the arena was made for `P::LAYOUT`, lives in `self` and is used by nobody else until `run` returns,
+        // by `&mut self`; `isa` comes from `isa::best` or `isa::by_name`, which look at the CPU.
         let job = |seat: &Seat<'_>| unsafe { call.run::<P>(seat) };
         let result = self.pool.run(&job);
         self.poisoned |= result.is_err();

@@ -3,7 +3,7 @@
 //! | offset | content |
 //! |---|---|
 //! | 0 | [`Header`], one page |
-//! | [`PAGE`] | weights payload: the bytes of the arena's weights region as they are, so that they can be mapped in place |
+//! | [`PAGE`] | weights payload: the bytes of the arena's weights region, to be mapped in place |
 //! | next page | tokenizer tables, possibly none |
 //!
 //! The file ends on a page boundary; gaps are zero. Numbers are little-endian. Header:

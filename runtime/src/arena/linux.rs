@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 
 use crate::weights::{PAGE, WeightsFile};
 
-// Values of <asm-generic/mman.h> and <asm-generic/errno-base.h>, the same on every 64-bit architecture that Rust supports but mips64.
+// Values of <asm-generic/mman.h> and <asm-generic/errno-base.h>, the same on every 64-bit architecture that Rust
+// supports but mips64.
 const PROT_READ: c_int = 1;
 const PROT_WRITE: c_int = 2;
 const MAP_PRIVATE: c_int = 0x02;

@@ -153,8 +153,8 @@ fn measure<P: Program>(
     })
 }
 
-/// Bytes of weights and operations per token of `entry`, whose calls are as long as they can be: prefill reads the weights
-/// once a chunk and needs the head once, decode both for every token.
+/// Bytes of weights and operations per token of `entry`, whose calls are as long as they can be: prefill reads the
+/// weights once a chunk and needs the head once, decode both for every token.
 fn per_token(layout: &Layout, entry: &str, tokens: usize) -> (f64, f64) {
     let (calls, heads) = if entry == "decode" {
         (tokens, tokens)

@@ -58,7 +58,8 @@ pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
     ))
 }
 
-/// Negative log-likelihood of `target`: `log(sum(exp(logits))) - logits[target]`, with the maximum taken out of the sum.
+/// Negative log-likelihood of `target`: `log(sum(exp(logits))) - logits[target]`, with the maximum taken out of the
+/// sum.
 fn nll(logits: &[f32], target: usize) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - max).exp()).sum();

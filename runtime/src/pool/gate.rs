@@ -20,8 +20,8 @@ pub(super) struct Gate {
     word: AtomicU32,
     /// Waiters that sleep or are about to.
     sleepers: AtomicU32,
-    /// Nanoseconds of spinning before a waiter offers its core to others. Halved when that was not enough, doubled when it
-    /// was: where threads share a core, spinning only keeps the others from doing what is waited for.
+    /// Nanoseconds of spinning before a waiter offers its core to others. Halved when that was not enough, doubled
+    /// when it was: where threads share a core, spinning only keeps the others from doing what is waited for.
     spin: AtomicU32,
     bed: Mutex<()>,
     bell: Condvar,
@@ -48,7 +48,8 @@ impl Gate {
         self.word.store(word, Ordering::Release);
     }
 
-    /// Changes the word with one sequentially consistent operation and wakes who sleeps; returns what the operation does.
+    /// Changes the word with one sequentially consistent operation and wakes who sleeps; returns what the operation
+    /// does.
     pub(super) fn publish<T>(&self, change: impl FnOnce(&AtomicU32) -> T) -> T {
         let result = change(&self.word);
         // Sequentially consistent with `sleep`: either we see the sleeper here, or it saw the new word there.
