@@ -7,7 +7,8 @@ use ck_kernels::dtype::{ActType, DType};
 use ckc::diag;
 use ckc::fuse::{Flag, Flags};
 use ckc::graph::{OpKind, Rows, verify};
-use ckc::model::{self, Layout, LoadOptions, Model, Source, codes};
+use ckc::layout::Kind as Layout;
+use ckc::model::{self, LoadOptions, Model, Source, codes};
 use proptest::prelude::*;
 
 fn root() -> PathBuf {

@@ -560,9 +560,9 @@ impl Lowering {
     }
 
     /// What a carried tensor is in the next pass: a tensor of the same shape.
-    fn next(&mut self, carry: &Carry, now: Option<DefId>) -> Option<DefId> {
+    fn next(&mut self, carry: &Carry, first: Option<DefId>) -> Option<DefId> {
         let next = self.scopes.find(&carry.next, &mut self.context.sink)?;
-        let (Some(now), Some(then)) = (self.scopes.get(now?).tensor, self.scopes.get(next).tensor) else {
+        let (Some(now), Some(then)) = (self.scopes.get(first?).tensor, self.scopes.get(next).tensor) else {
             return Some(next);
         };
         let (before, after) = (self.operand(now), self.operand(then));
@@ -577,6 +577,9 @@ impl Lowering {
                     .at(made_before, format!("`{}` is {before}", before.name))
                     .at(made_after, format!("`{}` is {after}", after.name)),
             );
+            // One mistake is enough: the next pass goes on with the shape it expects.
+            self.scopes.mark_used(next);
+            return first;
         }
         Some(next)
     }

@@ -264,27 +264,32 @@ impl Site<'_> {
         None
     }
 
-    /// A matrix of the weights file, with its rows and columns.
+    /// A matrix of the weights file, with its rows and columns, as far as they are known.
     pub fn matrix(
         &mut self,
         source: &Lenient<Template>,
         shape: &Lenient<Matrix>,
-    ) -> Option<(Option<WeightId>, usize, usize)> {
+    ) -> (Option<WeightId>, Option<usize>, Option<usize>) {
         let name = self.source(source);
-        let shape = shape.0.as_ref()?;
+        let Some(shape) = &shape.0 else {
+            return (None, None, None);
+        };
         let rows = self.context.whole(&shape.rows, "a matrix's number of rows", 1, MAX_DIM);
         let cols = self
             .context
             .whole(&shape.cols, "a matrix's number of columns", 1, MAX_DIM);
-        let (rows, cols) = (rows?, cols?);
+        let (Some(height), Some(width)) = (rows, cols) else {
+            return (None, rows, cols);
+        };
         let what = name
             .as_ref()
             .map_or("the matrix".to_string(), |(name, _)| format!("`{name}`"));
-        if !self.context.check_elements(&[rows, cols], &what, &shape.span) {
-            return None;
-        }
-        let id = name.and_then(|(name, span)| self.intern(name, Shape::Matrix(rows, cols), &span));
-        Some((id, rows, cols))
+        let id = match name {
+            _ if !self.context.check_elements(&[height, width], &what, &shape.span) => None,
+            Some((name, span)) => self.intern(name, Shape::Matrix(height, width), &span),
+            None => None,
+        };
+        (id, rows, cols)
     }
 
     /// A vector of the weights file.

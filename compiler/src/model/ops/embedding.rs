@@ -25,15 +25,14 @@ impl OpSpec for Embedding {
 
 impl ModelOp for Embedding {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
-        let matrix = site.matrix(&self.weight, &self.shape);
+        let (table, _, cols) = site.matrix(&self.weight, &self.shape);
         let ids = site.input(0);
         let fits = site.expect_act(0, ActType::U32);
-        let (table, _, cols) = matrix?;
         Some(Lowered {
             op: fits.and(table).map(|table| (OpKind::Embedding, vec![table])),
             act: ActType::F32,
             rows: ids.rows,
-            cols,
+            cols: cols?,
         })
     }
 

@@ -28,14 +28,14 @@ impl OpSpec for Linear {
 impl ModelOp for Linear {
     fn lower(&self, site: &mut Site<'_>) -> Option<Lowered> {
         let x = site.input(0);
-        let matrix = site.matrix(&self.weight, &self.shape);
+        let (matrix, rows, cols) = site.matrix(&self.weight, &self.shape);
         let fits = site.expect_float(0);
-        let (matrix, rows, cols) = matrix?;
+        let rows = rows?;
         let mut weights = vec![matrix];
         if let Some(bias) = &self.bias {
             weights.push(site.vector(bias, rows));
         }
-        if fits.is_some() && x.cols != cols {
+        if let Some(cols) = cols.filter(|&cols| fits.is_some() && x.cols != cols) {
             let message = format!("a matrix [{rows}, {cols}] cannot multiply `{}` {x}", x.name);
             let label = format!("takes rows of {cols} elements");
             let span = self.shape.0.as_ref()?.span.clone();
