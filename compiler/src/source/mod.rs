@@ -7,6 +7,7 @@
 pub mod codes;
 mod ggml;
 pub mod gguf;
+mod metadata;
 pub mod safetensors;
 mod shards;
 
@@ -22,7 +23,7 @@ use std::{
 use ck_kernels::{dtype::DType, quant};
 
 pub(crate) use ggml::id_of as ggml_id;
-pub use gguf::{Array, Metadata, Strings, Value};
+pub use metadata::{Array, Metadata, Strings, Value};
 
 use crate::diag::Diagnostic;
 
