@@ -195,7 +195,7 @@ mod tests {
                     .help("h");
                 let shown = render(std::slice::from_ref(&diagnostic), &[("f", text)][..], false);
                 assert!(shown.contains("CK0000") && !shown.contains('\u{7}'));
-                render(&[diagnostic.clone()], &[][..], false);
+                render(std::slice::from_ref(&diagnostic), &[][..], false);
                 to_json(&[diagnostic], &[("f", text)][..]);
             }
         }

@@ -3,25 +3,21 @@
 use std::collections::BTreeMap;
 
 use ck_kernels::dtype::ActType;
-use ck_kernels::ops::Pairing;
 
 use super::codes;
 use super::constants::Names;
 use super::decode::{Lenient, Named, Spanned};
 use super::naming;
 use super::ops::Entry;
+use super::ropes;
 use super::scope::{DefId, Scopes};
 use super::sink::{Sink, Span};
-use super::site::{Context, MAX_DIM, Operand, RopeDef, Site, Symbol};
-use super::syntax::{
-    Bound, Carry, Document, InputType, Item, KvType, OpItem, PairingWord, Repeat, RopeSpec, Scaling, Section,
-    WeightType,
-};
-use super::template::Template;
+use super::site::{Context, MAX_DIM, Operand, Site, Symbol};
+use super::syntax::{Bound, Carry, Document, InputType, Item, KvType, OpItem, Repeat, Section, WeightType};
 use super::weights::Table;
 use super::{LoadOptions, Origins};
 use crate::diag::Diagnostic;
-use crate::graph::{Graph, Op, Rope, RopeScaling, Rows, Tensor, TensorId};
+use crate::graph::{Graph, Op, Rows, Tensor, TensorId};
 
 /// The most passes of one repeat.
 const MAX_PASSES: usize = 4096;
@@ -75,7 +71,7 @@ pub fn lower(document: &Document, options: &LoadOptions, mut sink: Sink) -> (Low
         tensor_spans: Vec::new(),
     };
     let max_positions = limits(document, options, &mut context);
-    ropes(document, &mut context);
+    ropes::evaluate(document, &mut context);
     let mut lowering = Lowering {
         context,
         scopes: Scopes::new(homes(document), readable),
@@ -185,95 +181,6 @@ fn limits(document: &Document, options: &LoadOptions, context: &mut Context) -> 
     context.graph.context = most.map_or(1, |(value, _)| value.max(1));
     context.graph.batch = batch.map_or(1, |(value, _)| value.max(1));
     positions.map_or(0, |(value, _)| value)
-}
-
-fn ropes(document: &Document, context: &mut Context) {
-    let ropes = document.ropes.as_ref().and_then(|ropes| ropes.0.as_ref());
-    for (key, spec) in ropes.map_or(&[][..], |Named(ropes)| ropes) {
-        let rope = spec.0.as_ref().and_then(|spec| rope(spec, context));
-        let def = RopeDef {
-            rope,
-            id: None,
-            span: key.span.clone(),
-            used: false,
-        };
-        context.ropes.insert(key.name.clone(), def);
-    }
-}
-
-fn rope(spec: &RopeSpec, context: &mut Context) -> Option<Rope> {
-    let theta = context.positive(&spec.theta, "`theta`");
-    let dims = context.whole(&spec.dims, "`dims`", 1, MAX_DIM);
-    let head_dim = context.whole(&spec.head_dim, "`head_dim`", 1, MAX_DIM);
-    let scaling = scaling(&spec.scaling, context);
-    let (dims, head_dim) = (dims?, head_dim?);
-    let mistake = if !dims.is_multiple_of(2) {
-        Some(format!("a rope rotates pairs, and {dims} is odd"))
-    } else if dims > head_dim {
-        Some(format!("a rope of {dims} dimensions does not fit a head of {head_dim}"))
-    } else {
-        None
-    };
-    if let Some(message) = mistake {
-        context.sink.push(
-            Diagnostic::new(codes::ROPE_DIMS, message)
-                .at(spec.dims.span.clone(), format!("{dims} dimensions"))
-                .at(spec.head_dim.span.clone(), format!("heads of {head_dim}"))
-                .help(format!("`dims` is even and at most {head_dim}")),
-        );
-        // Ops that use it still know the size of its heads.
-    }
-    let positions = context.graph.context;
-    context.check_elements(&[positions, dims], "the rope's table", &spec.dims.span);
-    Some(Rope {
-        theta: theta?,
-        dims,
-        head_dim,
-        pairing: match spec.pairing {
-            PairingWord::Halves => Pairing::Halves,
-            PairingWord::Interleaved => Pairing::Interleaved,
-        },
-        scaling: scaling?,
-    })
-}
-
-fn scaling(scaling: &Scaling, context: &mut Context) -> Option<RopeScaling> {
-    Some(match scaling {
-        Scaling::None => RopeScaling::None,
-        Scaling::Linear(linear) => RopeScaling::Linear {
-            factor: context.positive(&linear.factor, "`factor`")?,
-        },
-        Scaling::Llama3(llama3) => {
-            let factor = context.positive(&llama3.factor, "`factor`");
-            let low = context.positive(&llama3.low_freq_factor, "`low_freq_factor`");
-            let high = context.positive(&llama3.high_freq_factor, "`high_freq_factor`");
-            let original = context.positive(&llama3.original, "`original`");
-            let (low, high) = (low?, high?);
-            if high <= low {
-                let message = format!("`high_freq_factor` {high:?} is not above `low_freq_factor` {low:?}");
-                let span = llama3.high_freq_factor.span.clone();
-                context
-                    .sink
-                    .error(codes::OUT_OF_RANGE, message, &span, "must be the larger one");
-            }
-            RopeScaling::Llama3 {
-                factor: factor?,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original: original?,
-            }
-        }
-        Scaling::Factors(source) => RopeScaling::Factors {
-            source: expand(source, context)?,
-        },
-    })
-}
-
-fn expand(template: &Template, context: &mut Context) -> Option<String> {
-    context
-        .names
-        .with(&mut context.sink, |names| template.expand(names))
-        .flatten()
 }
 
 struct Lowering {

@@ -13,6 +13,7 @@ mod glob;
 mod lower;
 mod naming;
 pub mod ops;
+mod ropes;
 mod schema;
 mod scope;
 mod settings;

@@ -357,7 +357,7 @@ impl Site<'_> {
     /// Two f32 inputs of one shape; the first.
     pub fn same_shape(&mut self, a: usize, b: usize) -> Option<Operand> {
         let (first, second) = (self.expect_float(a), self.expect_float(b));
-        (first?, second?);
+        first.and(second)?;
         let (x, y) = (self.input(a), self.input(b));
         if (x.rows, x.cols) != (y.rows, y.cols) {
             let message = format!("`{}` {x} and `{}` {y} differ in shape", x.name, y.name);

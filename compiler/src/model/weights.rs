@@ -197,8 +197,11 @@ impl Table {
 
     /// Reports entries of `dtypes` that matched no matrix.
     pub fn report_unused(&self, sink: &mut Sink) {
-        let exact = self.exact.iter().map(|(name, rule)| (name, rule));
-        for (name, rule) in exact.chain(self.patterns.iter().map(|(name, rule)| (name, rule))) {
+        for (name, rule) in self
+            .exact
+            .iter()
+            .chain(self.patterns.iter().map(|(name, rule)| (name, rule)))
+        {
             if !rule.used {
                 let help = sink.suggest(
                     name,

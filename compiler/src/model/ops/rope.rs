@@ -25,7 +25,7 @@ impl ModelOp for Rope {
         site.expect_float(0)?;
         site.expect_rows(0, Rows::Tokens)?;
         if let (Some((_, head_dim)), Some(name)) = (rope, &self.rope.0) {
-            if x.cols % head_dim != 0 {
+            if !x.cols.is_multiple_of(head_dim) {
                 let message = format!("`{}` {x} does not divide into heads of {head_dim} elements", x.name);
                 site.shape_mismatch(message, &name.span, format!("rotates heads of {head_dim}"), &[0]);
             }
