@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ck_runtime::tokenizer::format::{Model, Normalizer, Prefix};
+use ck_runtime::tokenizer::format::{Model, Normalizer, PreTokenizer, Prefix};
 use serde::Deserialize;
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
@@ -332,7 +332,8 @@ const LLAMA_CLASSES: [&str; 6] = [
 /// BOS and EOS, and whether they are added, from the files beside the tokenizer.
 ///
 /// The template of `tokenizer.json` decides what is added; `add_bos_token` and `add_eos_token` add to it, and for the classes
-/// of Llama, which rebuild the template from them, they decide alone.
+/// of Llama, which rebuild the template from them, they decide alone. Where neither says anything, BOS is added for
+/// Llama 3's pre-tokenizer only.
 pub(super) fn apply_companions(
     vocabulary: &mut Vocabulary,
     companions: &Companions,
@@ -381,12 +382,18 @@ pub(super) fn apply_companions(
         .and_then(Value::as_str)
         .unwrap_or_default();
     let rebuilds = LLAMA_CLASSES.contains(&class);
+    // Files that say nothing at all: models with Llama 3's pre-tokenizer are trained with BOS, and llama.cpp has the
+    // same default for them.
+    let silent = vocabulary.before.is_empty() && vocabulary.after.is_empty();
+    let trained_with_bos = silent && vocabulary.ignore_merges && vocabulary.pre_tokenizer == PreTokenizer::Llama3;
     let (bos, eos) = (vocabulary.bos, eos.or(vocabulary.eos.first().copied()));
     for (key, id, llama_default, list) in [
         ("add_bos_token", bos, true, &mut vocabulary.before),
         ("add_eos_token", eos, false, &mut vocabulary.after),
     ] {
-        let wanted = switch(key).or(rebuilds.then_some(llama_default));
+        let by_class = rebuilds.then_some(llama_default);
+        let by_training = (trained_with_bos && llama_default).then_some(true);
+        let wanted = switch(key).or(by_class).or(by_training);
         match (wanted, id) {
             (Some(true), Some(id)) if !list.contains(&id) => list.push(id),
             (Some(false), Some(id)) if rebuilds => list.retain(|&other| other != id),
