@@ -91,7 +91,15 @@ fn the_prompt_of_the_shipped_model_matches() {
     assert_eq!(tokenizer.bos().map(u64::from), golden["bos"].as_u64());
     let prompt = golden["prompt"].as_str().unwrap();
     assert_eq!(
-        tokenizer.encode_to_vec(prompt, EncodeOptions::default()).unwrap(),
+        tokenizer
+            .encode_to_vec(
+                prompt,
+                EncodeOptions {
+                    add_special: true,
+                    ..EncodeOptions::default()
+                }
+            )
+            .unwrap(),
         expected
     );
     let greedy = tokenizer.decode(&ids(&golden["greedy_ids"]), true).unwrap();
