@@ -32,7 +32,10 @@ impl Comments {
                     let number: usize = number.parse().expect("markers are numbered");
                     for text in &self.blocks[number] {
                         if text.is_empty() {
-                            out.push('\n');
+                            // The first statement of a body is not set apart from its brace.
+                            if !out.ends_with("{\n") {
+                                out.push('\n');
+                            }
                         } else {
                             out.push_str(&format!("{indent}// {text}\n"));
                         }

@@ -36,22 +36,28 @@ pub(super) fn emit(layout: &Layout, planned: &EntryLayout, names: &Names) -> (To
         .unzip();
     let title = format!(" `{}`: {}", entry.name, purpose(entry.name));
     let uses = uses(&calls);
-    let slots = format_ident!("{}", entry.name);
-    let tables: Vec<TokenStream> = ["caches", "ropes", "weights"]
+    let text: Vec<String> = functions.iter().map(ToString::to_string).collect();
+    let mut tables: Vec<&str> = ["caches", "ropes", "weights"]
         .into_iter()
-        .filter(|table| functions.iter().any(|f| f.to_string().contains(&format!("{table} ::"))))
-        .map(|t| {
-            let t = format_ident!("{t}");
-            quote! { #t, }
-        })
+        .filter(|table| text.iter().any(|f| f.contains(&format!("{table} ::"))))
         .collect();
+    tables.push(entry.name);
+    tables.sort_unstable();
+    let tables = tables.into_iter().map(|table| {
+        let name = format_ident!("{table}");
+        if table == entry.name {
+            quote! { #name as slots }
+        } else {
+            quote! { #name }
+        }
+    });
     let tokens = quote! {
         #![doc = #title]
 
         use ck_runtime::Worker;
         #uses
 
-        use crate::layout::{#(#tables)* #slots as slots};
+        use crate::layout::{#(#tables),*};
 
         #[doc = " Every worker runs this line, each on its own part of every step."]
         pub(crate) fn run(w: &Worker<'_>) {
@@ -126,40 +132,53 @@ fn step(planned: &EntryLayout, names: &Names, comments: &mut Comments, index: us
 fn describe(planned: &EntryLayout, index: usize, op: &Op, call: &Call) -> Vec<String> {
     let entry = &planned.entry;
     let step = &entry.steps[index];
-    let mut lines = vec![String::new()];
-    lines.push(match op.fused_from.len() {
-        0 => format!("{index:03} {}: {}", op.name, call.kernel()),
-        _ => format!(
-            "{index:03} {}: {} of {}",
-            op.name,
-            call.kernel(),
-            op.fused_from.join(", ")
-        ),
-    });
-    let operand = |t: TensorId| {
-        let tensor = entry.graph.tensor(t);
-        let place = planned.places[&Operand::Tensor(t)];
+    let mut lines = vec![String::new(), format!("{index:03} {}: {}", op.name, call.kernel())];
+    if op.fused_from.len() > 1 {
+        list(&mut lines, "of  ", &wrapped(&op.fused_from));
+    }
+    let operand = |t: &TensorId| {
+        let tensor = entry.graph.tensor(*t);
+        let place = planned.places[&Operand::Tensor(*t)];
         let live = planned
             .live
-            .get(&Operand::Tensor(t))
-            .map_or(String::new(), |r| format!(" live {}..{}", r.start, r.end));
+            .get(&Operand::Tensor(*t))
+            .map_or(String::new(), |r| format!(", live {}..{}", r.start, r.end));
         format!(
-            "{} {}[{}] @{place:#x}{live}",
+            "{}: {}[{}] at {place:#x}{live}",
             tensor.name,
             tensor.act.name(),
-            shape(planned, t)
+            shape(planned, *t)
         )
     };
-    let list = |ids: &[TensorId]| ids.iter().map(|t| operand(*t)).collect::<Vec<_>>().join(", ");
-    if !op.inputs.is_empty() {
-        lines.push(format!("  in   {}", list(&op.inputs)));
-    }
-    if !op.outputs.is_empty() {
-        lines.push(format!("  out  {}", list(&op.outputs)));
-    }
+    list(&mut lines, "in  ", &op.inputs.iter().map(operand).collect::<Vec<_>>());
+    list(&mut lines, "out ", &op.outputs.iter().map(operand).collect::<Vec<_>>());
     lines.push(format!("  by   {}", division(step)));
     if let Some(barrier) = planned.barriers[index] {
         lines.push(format!("  wait {}", reason(planned, barrier)));
+    }
+    lines
+}
+
+/// One line an item, the first one after the word.
+fn list(lines: &mut Vec<String>, word: &str, items: &[String]) {
+    for (i, item) in items.iter().enumerate() {
+        lines.push(format!("  {} {item}", if i == 0 { word } else { "    " }));
+    }
+}
+
+/// Names in lines of a readable length.
+fn wrapped(names: &[String]) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for (i, name) in names.iter().enumerate() {
+        let line = lines.last_mut().expect("one line at least");
+        let comma = if i + 1 == names.len() { "" } else { "," };
+        if line.is_empty() {
+            *line = format!("{name}{comma}");
+        } else if line.len() + name.len() < 96 {
+            line.push_str(&format!(" {name}{comma}"));
+        } else {
+            lines.push(format!("{name}{comma}"));
+        }
     }
     lines
 }

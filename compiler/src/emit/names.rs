@@ -8,7 +8,7 @@ use quote::quote;
 
 use crate::layout::Layout;
 
-/// Constant names of weights, ropes and caches, by position; tensors are named where they are used.
+/// Constant names of weights, ropes and caches by position, of activations by name.
 pub(super) struct Names {
     /// By [`crate::graph::WeightId`].
     pub weights: Vec<Ident>,
@@ -17,13 +17,18 @@ pub(super) struct Names {
     /// By [`crate::graph::CacheId`].
     pub caches: Vec<Ident>,
     by_offset: BTreeMap<u64, TokenStream>,
+    tensors: BTreeMap<String, Ident>,
 }
 
 impl Names {
     pub fn new(layout: &Layout) -> Names {
         let graph = &layout.entries[0].entry.graph;
         let mut weights = Unique::default();
-        let weights: Vec<Ident> = graph.weights.iter().map(|w| weights.take(&w.source)).collect();
+        let weights: Vec<Ident> = graph
+            .weights
+            .iter()
+            .map(|w| weights.take_as(&w.source, short(&w.source)))
+            .collect();
         let ropes: Vec<Ident> = (0..graph.ropes.len()).map(|i| constant(&format!("rope_{i}"))).collect();
         let mut caches = Unique::default();
         let caches: Vec<Ident> = graph.caches.iter().map(|c| caches.take(&c.name)).collect();
@@ -37,12 +42,27 @@ impl Names {
         for ((keys, _), name) in layout.caches.iter().zip(&caches) {
             by_offset.insert(*keys, quote! { caches::#name });
         }
+        let mut unique = Unique::default();
+        let mut tensors = BTreeMap::new();
+        for entry in &layout.entries {
+            for tensor in &entry.entry.graph.tensors {
+                tensors
+                    .entry(tensor.name.clone())
+                    .or_insert_with(|| unique.take(&tensor.name));
+            }
+        }
         Names {
+            tensors,
             weights,
             ropes,
             caches,
             by_offset,
         }
+    }
+
+    /// The constant of an activation.
+    pub fn tensor(&self, name: &str) -> &Ident {
+        &self.tensors[name]
     }
 
     /// The constant of the weight, rope table or cache at this arena offset.
@@ -60,7 +80,12 @@ struct Unique {
 
 impl Unique {
     fn take(&mut self, source: &str) -> Ident {
-        let mut name = constant(source).to_string();
+        self.take_as(source, source)
+    }
+
+    /// A name for `source`, made from `text`.
+    fn take_as(&mut self, source: &str, text: &str) -> Ident {
+        let mut name = constant(text).to_string();
         while self.taken.get(&name).is_some_and(|owner| owner != source) {
             let sum = source
                 .bytes()
@@ -70,6 +95,12 @@ impl Unique {
         self.taken.insert(name.clone(), source.into());
         Ident::new(&name, Span::call_site())
     }
+}
+
+/// A weight's name without what every weight's name has.
+fn short(source: &str) -> &str {
+    let name = source.strip_prefix("model.").unwrap_or(source);
+    name.strip_suffix(".weight").unwrap_or(name)
 }
 
 /// `layers.0.attn_norm` as `LAYERS_0_ATTN_NORM`.

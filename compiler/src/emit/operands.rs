@@ -5,7 +5,7 @@ use ck_kernels::partition::Axis;
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 
-use super::names::{Names, constant};
+use super::names::Names;
 use crate::graph::{Graph, Op};
 use crate::layout::EntryLayout;
 use crate::layout::call::Call;
@@ -28,8 +28,11 @@ pub(super) fn offset(n: usize) -> TokenStream {
     format!("{n:#x}").parse().expect("a hexadecimal number is a token")
 }
 
-/// A float by its bits.
+/// A float: the shortest decimal that is read back as the same bits.
 pub(super) fn float(x: f32) -> TokenStream {
+    if x.is_finite() {
+        return format!("{x:?}").parse().expect("a finite number is a token");
+    }
     let bits = offset(x.to_bits() as usize);
     quote! { f32::from_bits(#bits) }
 }
@@ -67,7 +70,7 @@ impl<'a> Writer<'a> {
                             cols: t.cols,
                             act: t.act,
                         },
-                        constant(&t.name),
+                        names.tensor(&t.name).clone(),
                     )
                 })
                 .collect()

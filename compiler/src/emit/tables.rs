@@ -18,10 +18,17 @@ pub(super) fn library(origin: &Origin<'_>, layout: &Layout) -> TokenStream {
         " `{}`, compiled: a straight line of kernel calls over one arena.",
         origin.model
     );
-    let modules = layout.entries.iter().map(|e| {
-        let name = format_ident!("{}", e.entry.name);
-        quote! { mod #name; }
+    let mut modules: Vec<&str> = layout.entries.iter().map(|e| e.entry.name).collect();
+    modules.push("layout");
+    modules.sort_unstable();
+    let modules = modules.into_iter().map(|name| {
+        let public = (name == "layout").then(|| quote! { pub });
+        let name = format_ident!("{name}");
+        quote! { #public mod #name; }
     });
+    let package = package(origin);
+    let example_use = format!(" use {package}::{{Config, Runner, WEIGHTS_FILE, layout}};");
+    let example_main = format!(" # fn main() -> Result<(), {package}::Error> {{");
     let entries = layout.entries.iter().map(|e| {
         let name = format_ident!("{}", e.entry.name);
         quote! {
@@ -35,16 +42,17 @@ pub(super) fn library(origin: &Origin<'_>, layout: &Layout) -> TokenStream {
         #![doc = #title]
         #![doc = ""]
         #![doc = " ```no_run"]
-        #![doc = " # fn main() -> Result<(), Box<dyn std::error::Error>> {"]
-        #![doc = " # use ck_runtime::Config;"]
-        #![doc = " // `Runner` is this crate's."]
-        #![doc = " // let mut runner = Runner::open(WEIGHTS_FILE.as_ref(), &Config::default())?;"]
-        #![doc = " // let logits = runner.prefill(&[1, 2, 3])?;"]
-        #![doc = " # Ok(()) }"]
+        #![doc = #example_use]
+        #![doc = ""]
+        #![doc = #example_main]
+        #![doc = " let mut runner = Runner::open(WEIGHTS_FILE, Config::default())?;"]
+        #![doc = " let logits = runner.prefill(&[1, 2, 3])?;"]
+        #![doc = " assert_eq!(logits.len(), layout::LOGITS.cols);"]
+        #![doc = " # Ok(())"]
+        #![doc = " # }"]
         #![doc = " ```"]
         #![forbid(unsafe_code)]
 
-        pub mod layout;
         #(#modules)*
 
         pub use ck_runtime::{Config, Error};
@@ -68,10 +76,15 @@ pub(super) fn library(origin: &Origin<'_>, layout: &Layout) -> TokenStream {
     }
 }
 
+/// The crate as other crates name it.
+fn package(origin: &Origin<'_>) -> String {
+    origin.model.replace(['-', '.'], "_")
+}
+
 /// `main.rs`: the command line.
 pub(super) fn main(origin: &Origin<'_>) -> TokenStream {
     let title = format!(" The command line of `{}`.", origin.model);
-    let package = format_ident!("{}", origin.model.replace('-', "_").replace('.', "_"));
+    let package = format_ident!("{}", package(origin));
     quote! {
         #![doc = #title]
         #![forbid(unsafe_code)]
@@ -86,7 +99,7 @@ pub(super) fn main(origin: &Origin<'_>) -> TokenStream {
 
 /// `layout.rs`: offsets, proofs, and the steps for the runtime's report.
 pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (TokenStream, Comments) {
-    let mut comments = Comments::default();
+    let comments = Comments::default();
     let graph = &layout.entries[0].entry.graph;
     let ids = slot(&layout.ids);
     let logits = slot(&layout.logits);
@@ -100,7 +113,7 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
     let (kv_offset, kv_bytes) = (offset(kv_offset as usize), number(kv_bytes as usize));
     let segments = segments(layout);
     let steps = layout.entries.iter().flat_map(|e| steps(layout, e));
-    let slots: Vec<TokenStream> = layout.entries.iter().map(|e| entry_slots(e, &mut comments)).collect();
+    let slots: Vec<TokenStream> = layout.entries.iter().map(|e| entry_slots(e, names)).collect();
     let proofs: Vec<TokenStream> = layout.entries.iter().map(|e| proof(layout, e)).collect();
     let regions = regions(layout);
     let weights = weights(layout, names);
@@ -108,7 +121,6 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
     let caches = caches(layout, names);
     let tokens = quote! {
         #![doc = " Where every byte is: offsets in one arena, known before anything runs."]
-        // Names follow the model, some constants serve one entry only, and the proofs are loops.
         #![allow(dead_code, reason = "a tensor may be named and never touched in one of the entries")]
         #![allow(long_running_const_eval, reason = "the proofs below compare every pair of buffers")]
 
@@ -335,7 +347,7 @@ fn caches(layout: &Layout, names: &Names) -> TokenStream {
 }
 
 /// The slots of an entry's tensors, in order of first use.
-fn entry_slots(planned: &EntryLayout, _comments: &mut Comments) -> TokenStream {
+fn entry_slots(planned: &EntryLayout, names: &Names) -> TokenStream {
     let entry = &planned.entry;
     let mut seen = std::collections::BTreeSet::new();
     let rows: Vec<TokenStream> = entry
@@ -348,7 +360,7 @@ fn entry_slots(planned: &EntryLayout, _comments: &mut Comments) -> TokenStream {
         .filter(|t| seen.insert(**t))
         .map(|t| {
             let tensor = entry.graph.tensor(*t);
-            let name = constant(&tensor.name);
+            let name = names.tensor(&tensor.name);
             let place = planned.places[&Operand::Tensor(*t)] as usize;
             let value = slot(&ck_kernels::ops::Slot {
                 offset: place,

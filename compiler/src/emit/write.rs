@@ -69,6 +69,10 @@ pub fn write_runtime() -> Vec<File> {
         path: "runtime/kernels/Cargo.toml".into(),
         text: manifest("ck-kernels", ""),
     });
+    files.push(File {
+        path: "runtime/rustfmt.toml".into(),
+        text: include_str!("../../../rustfmt.toml").into(),
+    });
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
 }
@@ -111,5 +115,12 @@ pub(super) fn gitignore() -> File {
     File {
         path: ".gitignore".into(),
         text: "/target\n/Cargo.lock\n*.ckw\n".into(),
+    }
+}
+
+pub(super) fn rustfmt_toml() -> File {
+    File {
+        path: "rustfmt.toml".into(),
+        text: super::format::RUSTFMT.into(),
     }
 }
