@@ -21,4 +21,5 @@ pub mod explain;
 pub mod verify;
 
 pub mod diag;
+mod glob;
 pub mod output;

@@ -36,7 +36,7 @@ fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
         });
     }
     let bias = rw.graph.ops[linear].kind == OpKind::Linear { bias: true };
-    rw.replace(&[attend, linear], attend, &[out], |graph| Replacement {
+    rw.replace(attend, &[attend, linear], attend, &[out], |graph| Replacement {
         kind: OpKind::AttendProject { attention, bias },
         inputs: vec![q],
         weights: graph.ops[linear].weights.clone(),

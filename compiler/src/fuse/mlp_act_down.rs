@@ -33,7 +33,7 @@ pub(super) fn run(rw: &mut Rewriter) {
             continue;
         }
         let bias = rw.graph.ops[down].kind == OpKind::Linear { bias: true };
-        rw.replace(&[act, down], down, &[out], |graph| Replacement {
+        rw.replace(act, &[act, down], down, &[out], |graph| Replacement {
             kind: OpKind::Project {
                 source: Source::Glu { gate },
                 parts: vec![Part {

@@ -34,7 +34,7 @@ pub(super) fn run(rw: &mut Rewriter) {
         }
         let mut members = [g, u, glu];
         members.sort_unstable();
-        rw.replace(&members, glu, &[gate, up], |graph| Replacement {
+        rw.replace(glu, &members, glu, &[gate, up], |graph| Replacement {
             kind: OpKind::ProjectGlu {
                 source: Source::Rows,
                 gate: kind,

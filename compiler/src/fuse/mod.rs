@@ -22,6 +22,7 @@ mod rewrite;
 
 use std::fmt;
 
+use crate::glob;
 use crate::graph::Graph;
 pub use flags::{Flag, Flags};
 use rewrite::Rewriter;
@@ -47,21 +48,12 @@ impl Default for Config {
 impl Config {
     /// Whether `flag` is allowed at the site.
     pub fn allows(&self, flag: Flag, site: &str) -> bool {
-        let set = self.sites.iter().rev().find(|(pattern, _)| glob(pattern, site));
+        let set = self
+            .sites
+            .iter()
+            .rev()
+            .find(|(pattern, _)| glob::matches(pattern, site));
         set.map_or(self.flags, |(_, flags)| *flags).contains(flag)
-    }
-}
-
-/// Whether `text` matches `pattern`, in which `*` stands for any run of characters.
-fn glob(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((head, rest)) => {
-            let Some(tail) = text.strip_prefix(head) else {
-                return false;
-            };
-            (0..=tail.len()).any(|i| tail.is_char_boundary(i) && glob(rest, &tail[i..]))
-        }
     }
 }
 
@@ -172,18 +164,4 @@ pub struct Fused {
     pub sites: Vec<Site>,
     /// The graph after each pass that changed it.
     pub stages: Vec<(Flag, Graph)>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::glob;
-
-    #[test]
-    fn globs() {
-        assert!(glob("layers.*.q", "layers.12.q"));
-        assert!(glob("*", ""));
-        assert!(glob("a*c*", "abcd"));
-        assert!(!glob("layers.*.q", "layers.1.k"));
-        assert!(!glob("a", "ab"));
-    }
 }

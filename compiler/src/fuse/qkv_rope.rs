@@ -57,17 +57,19 @@ fn site(rw: &mut Rewriter, attend: usize) -> Result<(), Reason> {
         part(rw, &k, Sink::RopeKeys(k_table, cache)),
         part(rw, &v, Sink::Values(cache)),
     ];
-    rw.replace(&members, q.linear, &[q.out, k.out, k_out, v.out], |graph| Replacement {
-        kind: OpKind::Project {
-            source: Source::Rows,
-            parts,
-        },
-        inputs: graph.ops[q.linear].inputs.clone(),
-        weights: [&q, &k, &v]
-            .iter()
-            .flat_map(|l| graph.ops[l.linear].weights.clone())
-            .collect(),
-        outputs: vec![q_out],
+    rw.replace(attend, &members, q.linear, &[q.out, k.out, k_out, v.out], |graph| {
+        Replacement {
+            kind: OpKind::Project {
+                source: Source::Rows,
+                parts,
+            },
+            inputs: graph.ops[q.linear].inputs.clone(),
+            weights: [&q, &k, &v]
+                .iter()
+                .flat_map(|l| graph.ops[l.linear].weights.clone())
+                .collect(),
+            outputs: vec![q_out],
+        }
     });
     Ok(())
 }

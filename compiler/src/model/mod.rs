@@ -9,7 +9,6 @@ pub mod codes;
 mod constants;
 mod decode;
 mod expr;
-mod glob;
 mod lower;
 mod naming;
 pub mod ops;

@@ -4,10 +4,10 @@ use ck_kernels::dtype::DType;
 
 use super::codes;
 use super::decode::{Lenient, Named, Spanned};
-use super::glob;
 use super::sink::Sink;
 use super::syntax::{Document, Fusion, LayoutKind};
 use crate::fuse::{self, Flag, Flags};
+use crate::glob;
 use crate::graph::Graph;
 use crate::layout::Kind;
 

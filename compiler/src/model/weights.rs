@@ -6,7 +6,6 @@ use ck_kernels::dtype::DType;
 
 use super::codes;
 use super::decode::{Named, Spanned};
-use super::glob;
 use super::sink::{Sink, Span};
 use super::syntax::{WeightType, Weights};
 use crate::diag::Diagnostic;
@@ -156,7 +155,7 @@ impl Table {
         let mut matching: Vec<&mut Rule> = self
             .patterns
             .iter_mut()
-            .filter(|(pattern, _)| glob::matches(pattern, source))
+            .filter(|(pattern, _)| crate::glob::matches(pattern, source))
             .map(|(_, rule)| rule)
             .collect();
         for rule in &mut matching {

@@ -73,9 +73,11 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Replaces the ops at `members` (ascending, the last one's position is where the new op stands) by one op that
-    /// keeps the stable name of the member `anchor`. `away` are the tensors that are never written any more.
+    /// keeps the stable name of the member `anchor`. The op `site` is where the pattern was found, under which the
+    /// user allows and the report lists it; `away` are the tensors that are never written any more.
     pub fn replace(
         &mut self,
+        site: usize,
         members: &[usize],
         anchor: usize,
         away: &[TensorId],
@@ -83,6 +85,7 @@ impl<'a> Rewriter<'a> {
     ) {
         let made = make(&self.graph);
         let name = self.graph.ops[anchor].name.clone();
+        let site = self.graph.ops[site].name.clone();
         let fused_from = members
             .iter()
             .flat_map(|m| {
@@ -95,7 +98,7 @@ impl<'a> Rewriter<'a> {
             })
             .collect();
         let op = Op {
-            name: name.clone(),
+            name,
             kind: made.kind,
             inputs: made.inputs,
             weights: made.weights,
@@ -110,7 +113,7 @@ impl<'a> Rewriter<'a> {
         }
         self.sites.push(Site {
             flag: self.flag,
-            site: name,
+            site,
             outcome: Ok(away.iter().map(|t| self.graph.tensor(*t).name.clone()).collect()),
         });
     }

@@ -59,7 +59,7 @@ pub(in crate::fuse) fn take_norms(rw: &mut Rewriter, wanted: Reader) {
         };
         let mut members = vec![norm];
         members.extend(&readers);
-        rw.replace(&members, readers[0], &[out], |graph| {
+        rw.replace(norm, &members, readers[0], &[out], |graph| {
             let source = Source::Norm { eps };
             let first = &graph.ops[readers[0]];
             let kind = match &first.kind {
@@ -152,7 +152,7 @@ pub(in crate::fuse) fn take_front(rw: &mut Rewriter, name: &str, front: Front) {
         rw.refuse(op, reason);
         return;
     }
-    rw.replace(&[op, norm], norm, &[], |graph| {
+    rw.replace(op, &[op, norm], norm, &[], |graph| {
         let (first, second) = (&graph.ops[op], &graph.ops[norm]);
         let source = |source: &Source| match (source, front) {
             (Source::Norm { eps }, Front::Embedding) => Source::EmbedNorm { eps: *eps },
