@@ -2,7 +2,7 @@
 //!
 //! - [`layout`]: what an emitted program says about itself; [`program`]: what it is made of,
 //! - [`weights`], [`arena`], [`pool`]: its file, its memory, its threads,
-//! - [`runner`]: the three put together,
+//! - [`machine`]: the three put together; [`runner`]: that with a program,
 //! - [`tokenizer`], [`sample`]: text in, text out,
 //! - [`report`], [`cli`]: what the machine did, and the command line.
 
@@ -12,6 +12,7 @@ pub mod error;
 pub mod hash;
 mod json;
 pub mod layout;
+pub mod machine;
 pub mod pool;
 pub mod program;
 pub mod report;
@@ -23,6 +24,7 @@ pub mod weights;
 pub use ck_kernels as kernels;
 pub use error::Error;
 pub use layout::{Layout, Segment, StepInfo};
-pub use program::{Program, Worker};
+pub use machine::Machine;
+pub use program::{Lines, Program, Worker};
 pub use report::Report;
 pub use runner::{Config, Runner};

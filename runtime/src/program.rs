@@ -1,6 +1,8 @@
 //! The seam between emitted code and the runtime: [`Program`] is what the compiler writes, [`Worker`] what it writes
 //! to.
 
+use std::marker::PhantomData;
+
 use ck_kernels::ops::{Ctx, Kernel};
 
 use crate::layout::Layout;
@@ -28,6 +30,41 @@ pub trait Program: 'static {
     fn head(w: &Worker<'_>);
 }
 
+/// The three lines of a program as a value: what [`Machine`](crate::machine::Machine) runs. See [`Program`].
+pub trait Lines: Sync {
+    /// The body for several tokens.
+    fn prefill(&self, w: &Worker<'_>);
+
+    /// The body for one token.
+    fn decode(&self, w: &Worker<'_>);
+
+    /// The logits of one row.
+    fn head(&self, w: &Worker<'_>);
+}
+
+/// The lines of an emitted program.
+pub(crate) struct Emitted<P>(PhantomData<fn() -> P>);
+
+impl<P> Emitted<P> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<P: Program> Lines for Emitted<P> {
+    fn prefill(&self, w: &Worker<'_>) {
+        P::prefill(w);
+    }
+
+    fn decode(&self, w: &Worker<'_>) {
+        P::decode(w);
+    }
+
+    fn head(&self, w: &Worker<'_>) {
+        P::head(w);
+    }
+}
+
 /// One worker of a call: what emitted code sees of the runtime.
 pub struct Worker<'a> {
     ctx: Ctx<'a>,
@@ -40,6 +77,20 @@ impl<'a> Worker<'a> {
     /// nothing but the workers of this call; `ctx.isa` is supported by this CPU; `ctx.ith` and `ctx.nth` are `seat`'s.
     pub(crate) unsafe fn new(ctx: Ctx<'a>, seat: &'a Seat<'a>) -> Self {
         Self { ctx, seat }
+    }
+
+    /// The same worker in the call of one token that makes the logits of row `row` of this call: see
+    /// [`Program::head`].
+    pub fn of_row(&self, row: usize) -> Worker<'a> {
+        Worker {
+            ctx: Ctx {
+                tokens: 1,
+                pos: self.ctx.pos + row,
+                row,
+                ..self.ctx
+            },
+            seat: self.seat,
+        }
     }
 
     /// Runs this worker's part of a step.

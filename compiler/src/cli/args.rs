@@ -29,7 +29,8 @@ pub enum Command {
     Diff(Diff),
     /// Say why a step or tensor is as it is: fused or not, barrier or not, in place or not
     Explain(Explain),
-
+    /// Run the program step by step against the interpreter; name the first step that differs
+    Verify(Verify),
     /// Write random weights of the right shapes, for benchmarks and tests
     Synth(Synth),
     /// Print the JSON Schema of the model language
@@ -176,9 +177,12 @@ pub struct Verify {
     /// Token ids to run [default: a fixed pseudo-random prompt]
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     pub ids: Vec<u32>,
-    /// Workers
+    /// Workers; everything is also run with one
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub threads: usize,
+    /// Print every tensor that was compared
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 /// `ckc synth`.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Args, Command, Compile, Diff, Emit, Explain, Import, ModelArgs, Plan, Synth};
+use super::args::{Args, Command, Compile, Diff, Emit, Explain, Import, ModelArgs, Plan, Synth, Verify};
 use super::{OVER_BUDGET, WRONG_INPUT};
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::{self, Diagnostic};
 use crate::graph::dump::dump;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{explain, import, model, output};
+use crate::{explain, import, model, output, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> u8 {
         Command::Plan(args) => plan(args),
         Command::Diff(args) => diff(args),
         Command::Explain(args) => explain(args),
+        Command::Verify(args) => verify(args),
         Command::Synth(args) => synth(args),
         Command::Schema => say(&model::schema()),
     };
@@ -212,6 +213,22 @@ fn explain(args: &Explain) -> Outcome {
     match explain::node(&planned, &args.node) {
         Ok(text) => say(&text),
         Err(problem) => Err(vec![problem].into()),
+    }
+}
+
+fn verify(args: &Verify) -> Outcome {
+    let mut planned = planned(&args.model)?;
+    let options = verify::Options {
+        ids: args.ids.clone(),
+        threads: args.threads,
+    };
+    let outcome = verify::verify(&mut planned, &options)?;
+    if args.verbose {
+        say(&outcome.table())?;
+    }
+    match outcome.problem() {
+        None => say(&format!("{outcome}\n")),
+        Some(problem) => Err(vec![problem.in_file(&planned.model.source.name)].into()),
     }
 }
 

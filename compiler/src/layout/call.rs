@@ -126,6 +126,19 @@ pub fn call(layout: &Layout, entry: &EntryLayout, index: usize) -> Call {
     .build()
 }
 
+/// The operand of a cache of that shape.
+pub fn cache(layout: &Layout, shape: &graph::Cache, id: CacheId) -> ops::Cache {
+    let (k, v) = layout.caches[id.index()];
+    ops::Cache {
+        k: k as usize,
+        v: v as usize,
+        kv_heads: shape.kv_heads,
+        head_dim: shape.head_dim,
+        context: layout.cache_positions,
+        act: shape.act,
+    }
+}
+
 struct Builder<'a> {
     layout: &'a Layout,
     entry: &'a EntryLayout,
@@ -189,16 +202,7 @@ impl Builder<'_> {
     }
 
     fn cache(&self, id: CacheId) -> ops::Cache {
-        let c = &self.graph.caches[id.index()];
-        let (k, v) = self.layout.caches[id.index()];
-        ops::Cache {
-            k: k as usize,
-            v: v as usize,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
-            context: self.layout.cache_positions,
-            act: c.act,
-        }
+        cache(self.layout, &self.graph.caches[id.index()], id)
     }
 
     fn attention(&self, a: &Attention, out: Slot, axis: Axis) -> ops::Attention {

@@ -1,1 +1,0 @@
-//! `ckc verify`: the fused program against the interpreter, step by step.
