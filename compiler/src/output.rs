@@ -1,9 +1,142 @@
-//! Files that appear whole or not at all.
+//! Files and folders that appear whole or not at all, also when the process is interrupted.
 
-use std::io::Write;
-use std::path::Path;
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::diag::Diagnostic;
+
+/// Exit code of an interrupted process: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// What an interruption removes.
+static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Held while something is moved into place: an interruption comes before or after, never in between.
+static MOVING: Mutex<()> = Mutex::new(());
+
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn uninterrupted() -> MutexGuard<'static, ()> {
+    lock(&MOVING)
+}
+
+/// Makes Ctrl-C, SIGTERM and SIGHUP remove what is not finished and exit with 130. For a program, not for a library.
+///
+/// # Errors
+/// The operating system refuses, or somebody else handles the signals already.
+pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
+    ctrlc::try_set_handler(|| {
+        let _moved = lock(&MOVING);
+        let paths = lock(&PENDING);
+        for path in paths.iter() {
+            // The other thread may be writing a file into the folder that is being emptied.
+            for _ in 0..8 {
+                let removed = std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path));
+                if removed.is_ok() || !path.exists() {
+                    break;
+                }
+            }
+        }
+        // The locks are kept: whoever fails because its folder is gone waits in `drop`, and the exit code is ours.
+        std::process::exit(INTERRUPTED)
+    })
+}
+
+/// A temporary file or folder that an interruption removes. Dropping it only ends that; whoever made it removes it.
+#[derive(Debug)]
+pub struct Pending(PathBuf);
+
+impl Pending {
+    /// From now on `path` is removed by an interruption.
+    pub fn new(path: &Path) -> Pending {
+        lock(&PENDING).push(path.to_path_buf());
+        Pending(path.to_path_buf())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        lock(&PENDING).retain(|path| *path != self.0);
+    }
+}
+
+/// A folder being written beside its place. Dropping it removes it, and the parents that were made for it.
+#[derive(Debug)]
+pub struct Stage {
+    path: PathBuf,
+    /// Innermost first.
+    made: Vec<PathBuf>,
+    _pending: Pending,
+}
+
+impl Stage {
+    /// An empty folder beside `out`, whose parents are created.
+    ///
+    /// # Errors
+    /// Some parent is not a folder, or cannot be written to.
+    pub fn beside(out: &Path) -> io::Result<Stage> {
+        let parent = parent(out);
+        let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+        let made = parent.ancestors().take_while(missing).map(Path::to_path_buf).collect();
+        std::fs::create_dir_all(parent)?;
+        let folder = temporary()
+            .permissions(Permissions::from_mode(0o777))
+            .tempdir_in(parent)?;
+        let path = folder.keep();
+        Ok(Stage {
+            made,
+            _pending: Pending::new(&path),
+            path,
+        })
+    }
+
+    /// The folder to write to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file below the folder, and the folders it lies in.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&self, relative: &str, text: &str) -> io::Result<()> {
+        let path = self.path.join(relative);
+        std::fs::create_dir_all(parent(&path))?;
+        std::fs::write(path, text)
+    }
+
+    /// Moves the folder to `out` if there is none yet, else the files in `names` one by one.
+    ///
+    /// # Errors
+    /// `out` cannot be written to.
+    pub fn install<'a>(self, out: &Path, names: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let _uninterrupted = uninterrupted();
+        if !out.exists() {
+            return std::fs::rename(&self.path, out);
+        }
+        for name in names {
+            let target = out.join(name);
+            std::fs::create_dir_all(parent(&target))?;
+            std::fs::rename(self.path.join(name), target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Already gone when it was moved; a parent with something in it stays.
+        let _ = std::fs::remove_dir_all(&self.path);
+        for folder in &self.made {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
 
 /// Writes a file beside its place and moves it there.
 ///
@@ -11,18 +144,27 @@ use crate::diag::Diagnostic;
 /// The folder cannot be written to, or the disk is full; an older file is untouched then.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     let failed =
-        |e: std::io::Error| Diagnostic::new("CK0901", format!("cannot write: {e}")).in_file(path.display().to_string());
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".ckc-")
-        .tempfile_in(folder)
+        |e: io::Error| Diagnostic::new("CK0901", format!("cannot write: {e}")).in_file(path.display().to_string());
+    let mut file = temporary()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(parent(path))
         .map_err(failed)?;
+    let _pending = Pending::new(file.path());
     file.write_all(bytes).map_err(failed)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(readable).map_err(failed)?;
+    let _uninterrupted = uninterrupted();
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+/// Temporary names start alike, so that one that a power failure left behind is recognised.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".ckc-");
+    builder
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }

@@ -17,5 +17,8 @@ pub const OVER_BUDGET: u8 = 3;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
+    if let Err(e) = crate::output::clean_up_on_interrupt() {
+        eprintln!("warning: an interruption will leave unfinished files behind: {e}");
+    }
     ExitCode::from(run::run(&args))
 }

@@ -133,6 +133,7 @@ fn write(
         .suffix(".tmp")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
+    let _pending = crate::output::Pending::new(file.path());
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let header = header(graph, tensors);
     out.write_all(&header)?;
