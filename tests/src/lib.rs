@@ -5,6 +5,8 @@ mod compare;
 mod gguf;
 mod llama;
 mod random;
+mod session;
+mod shape;
 mod shared;
 mod tensors;
 
@@ -13,5 +15,7 @@ pub use compare::{Difference, assert_close};
 pub use gguf::{Gguf, GgufValue, small_llama, small_model};
 pub use llama::{Form, LlamaConfig, llama_graph};
 pub use random::{Random, random_weights};
+pub use session::{Case, How, Session};
+pub use shape::Shape;
 pub use shared::shared;
 pub use tensors::{Array, Stored, Tensors};
