@@ -1,0 +1,44 @@
+# The few commands people type.
+
+# Nothing but the Rust toolchain is needed; cargo-nextest is used when it is there.
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+PROMPT ?= ROMEO:
+N ?= 200
+MODEL := shakespeare
+CRATE := generated/$(MODEL)
+RUNNER := $(CRATE)/target/release/$(MODEL)
+
+.PHONY: help run runner test check bless bench
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run PROMPT='JULIET:' N=400"
+
+run: runner ## compile the shipped model, build its runner, stream text, print the speed
+	$(RUNNER) generate --prompt "$(PROMPT)" -n $(N)
+	$(RUNNER) bench -p 64 -n 64 -r 3
+
+runner:
+	cargo run --release --quiet -p ckc -- compile models/$(MODEL).yaml -o $(CRATE)
+	cargo build --release --quiet --manifest-path $(CRATE)/Cargo.toml --target-dir $(CRATE)/target
+
+test: ## everything, with cargo-nextest if it is there
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace
+	cargo test --workspace --doc --quiet
+else
+	cargo test --workspace
+endif
+
+check: ## format, lints, documentation, committed output is up to date
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	cargo test --quiet -p ck-tests --test emission --test reports
+
+bless: ## rewrite committed output: generated/, docs/memory.md, schemas, snapshots
+	CKC_BLESS=1 INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --workspace
+
+bench: runner ## speed beside llama.cpp on this machine; see docs/benchmarks.md
+	python3 benches/peers.py $(BENCH)
