@@ -2,20 +2,24 @@
 
 mod builder;
 mod compare;
+mod counting;
 mod gguf;
 mod llama;
 mod random;
 mod session;
 mod shape;
 mod shared;
+mod shipped;
 mod tensors;
 
 pub use builder::Builder;
 pub use compare::{Difference, assert_close};
+pub use counting::Counting;
 pub use gguf::{Gguf, GgufValue, small_llama, small_model};
 pub use llama::{Form, LlamaConfig, llama_graph};
 pub use random::{Random, random_weights};
 pub use session::{Case, How, Session};
 pub use shape::Shape;
 pub use shared::shared;
+pub use shipped::{pack_shipped, shipped};
 pub use tensors::{Array, Stored, Tensors};

@@ -1,46 +1,13 @@
 //! Encoding allocates nothing once its scratch is there; a counting allocator is the judge.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
 
 use ck_runtime::tokenizer::{Decoder, EncodeOptions, Scratch, Tokenizer};
+use ck_tests::Counting;
 use ckc::tokenizer::{from_hf, from_sentencepiece};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches a constant-initialised thread-local only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn allocations<T>(run: impl FnOnce() -> T) -> (T, usize) {
-    let before = ALLOCATIONS.get();
-    let result = run();
-    (result, ALLOCATIONS.get() - before)
-}
 
 #[test]
 fn encoding_and_decoding_allocate_nothing() {
@@ -72,11 +39,11 @@ fn encoding_and_decoding_allocate_nothing() {
                     parse_special,
                 };
                 let (count, allocated) =
-                    allocations(|| tokenizer.encode(text, options, &mut scratch, &mut ids).unwrap());
+                    Counting::calls(|| tokenizer.encode(text, options, &mut scratch, &mut ids).unwrap());
                 assert_eq!(allocated, 0, "encoding {:?}...", &text[..text.floor_char_boundary(12)]);
                 let mut decoded = String::with_capacity(4 * len);
                 let mut decoder = Decoder::new(false);
-                let ((), allocated) = allocations(|| {
+                let ((), allocated) = Counting::calls(|| {
                     for &id in &ids[..count] {
                         decoder.push(&tokenizer, id, &mut decoded).unwrap();
                     }
@@ -85,7 +52,7 @@ fn encoding_and_decoding_allocate_nothing() {
                 assert_eq!(allocated, 0, "decoding");
             }
         }
-        let (_, allocated) = allocations(|| Tokenizer::new(blob).unwrap());
+        let (_, allocated) = Counting::calls(|| Tokenizer::new(blob).unwrap());
         assert_eq!(allocated, 0, "opening");
     }
 }

@@ -1,50 +1,15 @@
 //! Damaged weights files: an error, never a panic, and never more memory than the file is worth.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    fs,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::{fs, path::Path};
 
-use ck_tests::{Gguf, GgufValue, Random, small_llama};
+use ck_tests::{Counting, Gguf, GgufValue, Random, small_llama};
 use ckc::{
     import::{Options, import},
     source::{Source, gguf, safetensors},
 };
 
-/// Counts live bytes and remembers their peak.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's promise about `layout` is the one `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: `ptr` came from `alloc` above, so from `System`, with the same layout.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Bytes that `work` had allocated at most. The tests of this file run one after the other, in one test.
-fn peak_of(work: impl FnOnce()) -> usize {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    work();
-    PEAK.load(Relaxed) - before
-}
 
 /// What a reader may allocate for a file of `len` bytes: its header as structures, and an error message.
 fn bound(len: usize) -> usize {
@@ -68,7 +33,7 @@ fn read_safetensors(bytes: &[u8]) -> Result<(), String> {
 #[track_caller]
 fn read_bounded(read: Read, bytes: &[u8]) -> Result<(), String> {
     let mut result = Ok(());
-    let peak = peak_of(|| result = read(bytes));
+    let ((), peak) = Counting::peak(|| result = read(bytes));
     assert!(peak <= bound(bytes.len()), "{peak} bytes for a file of {}", bytes.len());
     result
 }
@@ -137,7 +102,7 @@ fn no_flip_panics_import(folder: &Path, n: usize) {
         let mut bytes = file.clone();
         bytes[random.below(file.len().min(2500))] ^= 1 << random.below(8);
         fs::write(&path, &bytes).unwrap();
-        let peak = peak_of(|| _ = import(&path, &Options { dtype: None, folder }));
+        let (_, peak) = Counting::peak(|| import(&path, &Options { dtype: None, folder }));
         assert!(peak < 4 << 20, "{peak} bytes");
     }
 }

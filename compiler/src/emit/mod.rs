@@ -85,7 +85,11 @@ pub fn layout_hash(report: &Report) -> [u8; 32] {
         row.hash.clear();
         row.dtype_source.clear();
     }
-    // The compiler's version may change without moving a byte.
+    // The compiler's version and its words may change without moving a byte.
     bare.header.ckc_version.clear();
+    bare.fusions.clear();
+    for barrier in bare.steps.iter_mut().filter_map(|s| s.barrier.as_mut()) {
+        barrier.reason.clear();
+    }
     Sha256::digest(serde_json::to_vec(&bare).expect("a report is plain data")).into()
 }
