@@ -40,6 +40,8 @@ pub struct Planned {
     pub hash: [u8; 32],
     /// What may be fused.
     pub fusion: fuse::Config,
+    /// What [`Planned::pack`] found odd in the inputs, each with its file, and left out.
+    pub warnings: Vec<String>,
 }
 
 /// Everything that is wrong, and the text it is wrong in.
@@ -109,6 +111,7 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
         report,
         hash,
         fusion,
+        warnings: Vec::new(),
     })
 }
 
@@ -177,7 +180,10 @@ impl Planned {
     pub fn pack(&mut self, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Vec<Diagnostic>> {
         let (source, tables) = (Source::open(&self.model.weights), self.tokenizer());
         let (source, tables) = match (source, tables) {
-            (Ok(source), Ok(tables)) => (source, tables),
+            (Ok(source), Ok((tables, warnings))) => {
+                self.warnings = warnings;
+                (source, tables)
+            }
             (source, tables) => {
                 let problems = source
                     .err()
@@ -208,11 +214,11 @@ impl Planned {
         Ok(())
     }
 
-    /// The tokenizer's tables; empty if the model has none.
-    fn tokenizer(&self) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    /// The tokenizer's tables, empty if the model has none, and warnings.
+    fn tokenizer(&self) -> Result<(Vec<u8>, Vec<String>), Vec<Diagnostic>> {
         match &self.model.tokenizer {
             Some(path) => tokenizer_tables(path),
-            None => Ok(Vec::new()),
+            None => Ok(Default::default()),
         }
     }
 
@@ -241,8 +247,8 @@ impl Planned {
     }
 }
 
-/// The tables of a tokenizer.json, its folder, or a GGUF file.
-fn tokenizer_tables(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
+/// The tables of a tokenizer.json, its folder, or a GGUF file, and warnings.
+fn tokenizer_tables(path: &Path) -> Result<(Vec<u8>, Vec<String>), Vec<Diagnostic>> {
     let place = path.display().to_string();
     let failed = |problems: Vec<TokenizerProblem>| {
         problems
@@ -251,12 +257,16 @@ fn tokenizer_tables(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
             .collect::<Vec<_>>()
     };
     if path.extension().is_none_or(|e| e != "gguf") {
-        return tokenizer::from_hf(path).map_err(failed);
+        return Ok((tokenizer::from_hf(path).map_err(failed)?, Vec::new()));
     }
     let source = Source::open(path)?;
     let metadata = source.gguf_metadata().expect("a GGUF file has metadata");
     match GgufVocab::from_metadata(metadata).map_err(failed)? {
-        Some(vocab) => tokenizer::from_gguf(&vocab).map_err(failed),
+        Some(vocab) => {
+            let tables = tokenizer::from_gguf(&vocab).map_err(failed)?;
+            let warnings = tables.left_out.iter().map(|what| format!("{place}: {what}"));
+            Ok((tables.blob, warnings.collect()))
+        }
         None => Err(vec![
             Diagnostic::new("CK0904", "the file has no vocabulary")
                 .in_file(&place)

@@ -111,7 +111,9 @@ fn gguf_blob(path: &Path) -> Vec<u8> {
     let file = File::open(path).unwrap();
     let len = file.metadata().unwrap().len();
     let header = gguf::read(std::io::BufReader::new(file), len).unwrap();
-    from_gguf(&GgufVocab::from_metadata(&header.metadata).unwrap().unwrap()).unwrap()
+    from_gguf(&GgufVocab::from_metadata(&header.metadata).unwrap().unwrap())
+        .unwrap()
+        .blob
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn compile(args: &Compile) -> Outcome {
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
+    planned.warnings.iter().for_each(|line| eprintln!("warning: {line}"));
     let totals = &planned.report.totals;
     say(&format!(
         "{}: arena {} bytes, lower bound {}, {}; without reuse {}\n",

@@ -167,14 +167,20 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn read(vocab: &GgufVocab) -> Result<Vocabulary, Vec<TokenizerProblem>> {
+/// The vocabulary, and what of the file it leaves out.
+///
+/// A file may hold the first tokens of a longer vocabulary with all of its merges and the ids of its special tokens.
+/// Such a merge can never make a token, and such an id never comes out of the model, so they are left out.
+pub(super) fn read(vocab: &GgufVocab) -> Result<(Vocabulary, Vec<TokenizerProblem>), Vec<TokenizerProblem>> {
+    let mut left_out = Vec::new();
+    let vocab = &within(vocab, &mut left_out);
     let mut problems = lengths(vocab);
     let kinds = kinds(vocab, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
     let (mut vocabulary, add_bos) = match vocab.model.as_str() {
-        "gpt2" => byte_level(vocab, &kinds)?,
+        "gpt2" => byte_level(vocab, &kinds, &mut left_out)?,
         "llama" => (sentencepiece(vocab, &kinds)?, true),
         other => {
             let problem = TokenizerProblem::new("tokenizer.ggml.model", format!("{other:?} is not supported"));
@@ -216,10 +222,32 @@ pub(super) fn read(vocab: &GgufVocab) -> Result<Vocabulary, Vec<TokenizerProblem
     vocabulary.before = wanted("bos", vocab.bos, add_bos, vocab.add_bos);
     vocabulary.after = wanted("eos", vocab.eos, false, vocab.add_eos);
     if problems.is_empty() {
-        Ok(vocabulary)
+        Ok((vocabulary, left_out))
     } else {
         Err(problems)
     }
+}
+
+/// The file without special tokens that are no tokens.
+fn within(vocab: &GgufVocab, left_out: &mut Vec<TokenizerProblem>) -> GgufVocab {
+    let mut vocab = vocab.clone();
+    let len = vocab.tokens.len();
+    let ids = [
+        ("bos", &mut vocab.bos),
+        ("eos", &mut vocab.eos),
+        ("eot", &mut vocab.eot),
+        ("eom", &mut vocab.eom),
+        ("unknown", &mut vocab.unk),
+    ];
+    for (name, id) in ids {
+        if let Some(absent) = id.take_if(|id| *id as usize >= len) {
+            left_out.push(TokenizerProblem::new(
+                format!("tokenizer.ggml.{name}_token_id"),
+                format!("left out: it is {absent}, and the vocabulary has {len} tokens"),
+            ));
+        }
+    }
+    vocab
 }
 
 /// Arrays that belong together have one length.
@@ -282,7 +310,11 @@ fn sentencepiece(vocab: &GgufVocab, kinds: &[PieceKind]) -> Result<Vocabulary, V
 }
 
 /// The vocabulary, and whether BOS is put before a text when the file does not say.
-fn byte_level(vocab: &GgufVocab, kinds: &[PieceKind]) -> Result<(Vocabulary, bool), Vec<TokenizerProblem>> {
+fn byte_level(
+    vocab: &GgufVocab,
+    kinds: &[PieceKind],
+    left_out: &mut Vec<TokenizerProblem>,
+) -> Result<(Vocabulary, bool), Vec<TokenizerProblem>> {
     let place = "tokenizer.ggml.pre";
     let hint = || format!("supported: {}", gguf_names());
     let problem = match &vocab.pre {
@@ -332,22 +364,38 @@ fn byte_level(vocab: &GgufVocab, kinds: &[PieceKind]) -> Result<(Vocabulary, boo
         }
         vocabulary.tokens.push(token);
     }
+    const MERGES: &str = "tokenizer.ggml.merges";
     let mut problems = Vec::new();
+    let mut dead = Vec::new();
     for (rank, merge) in vocab.merges.iter().enumerate() {
-        let resolved = merge.split_once(' ').and_then(|(left, right)| {
-            let merged = *ids.get(format!("{left}{right}").as_str())?;
-            Some(((*ids.get(left)?, *ids.get(right)?), merged))
-        });
-        match resolved {
-            // Of equal pairs the first counts, as in llama.cpp.
-            Some((pair, merged)) => _ = vocabulary.merges.entry(pair).or_insert((rank as u32, merged)),
-            None => {
-                let message = format!("merge {rank}, {merge:.60?}, is not two tokens whose concatenation is a token");
-                problems.push(TokenizerProblem::new("tokenizer.ggml.merges", message));
+        let Some((left, right)) = merge.split_once(' ') else {
+            let message = format!("merge {rank}, {merge:.60?}, is not two tokens with a space between");
+            problems.push(TokenizerProblem::new(MERGES, message));
+            if problems.len() == 8 {
+                break;
             }
+            continue;
+        };
+        let [left_id, right_id, merged] = [left, right, &format!("{left}{right}")].map(|text| ids.get(text).copied());
+        match (left_id, right_id, merged) {
+            // Of equal pairs the first counts, as in llama.cpp.
+            (Some(left), Some(right), Some(merged)) => {
+                vocabulary.merges.entry((left, right)).or_insert((rank as u32, merged));
+            }
+            _ => dead.push((rank, merge)),
         }
-        if problems.len() == 8 {
-            break;
+    }
+    if let Some((rank, merge)) = dead.first() {
+        let message = format!(
+            "left out: {} of {} merges, the first is {rank}, {merge:.60?}: not two tokens whose concatenation is a token",
+            dead.len(),
+            vocab.merges.len()
+        );
+        let problem = TokenizerProblem::new(MERGES, message);
+        if dead.len() == vocab.merges.len() {
+            problems.push(problem.hint("merges and tokens are of two different vocabularies"));
+        } else {
+            left_out.push(problem);
         }
     }
     if problems.is_empty() {

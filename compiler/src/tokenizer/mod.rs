@@ -80,12 +80,23 @@ pub fn from_sentencepiece(path: &Path) -> Result<Vec<u8>, Vec<TokenizerProblem>>
     }
 }
 
+/// A compiled tokenizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// In the format of [`ck_runtime::tokenizer::format`].
+    pub blob: Vec<u8>,
+    /// What the files say that the tables do not hold because it can have no effect on the model's ids.
+    pub left_out: Vec<TokenizerProblem>,
+}
+
 /// Compiles the vocabulary of a GGUF file: [`GgufVocab::from_metadata`] collects it.
 ///
 /// # Errors
 /// Everything that is wrong or not supported, at once as far as possible.
-pub fn from_gguf(vocab: &GgufVocab) -> Result<Vec<u8>, Vec<TokenizerProblem>> {
-    gguf::read(vocab)?.into_blob("tokenizer.ggml.tokens")
+pub fn from_gguf(vocab: &GgufVocab) -> Result<Tables, Vec<TokenizerProblem>> {
+    let (vocabulary, left_out) = gguf::read(vocab)?;
+    let blob = vocabulary.into_blob("tokenizer.ggml.tokens")?;
+    Ok(Tables { blob, left_out })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TokenizerProblem> {
