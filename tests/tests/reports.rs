@@ -1,0 +1,135 @@
+//! What the reports of the models in this repository promise: totals, bounds, and docs/memory.md made of them.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use ckc::compile::{self, Options, Planned};
+use ckc::fuse::Flags;
+use ckc::model::LoadOptions;
+use ckc::report;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn models() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(root().join("models"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    found.sort();
+    found
+}
+
+fn planned(yaml: &Path, fuse: Flags, limits: Option<(usize, usize)>) -> Planned {
+    let load = LoadOptions {
+        context: limits.map(|l| l.0),
+        batch: limits.map(|l| l.1),
+    };
+    let options = Options {
+        load,
+        fuse: Some(fuse),
+        layout: None,
+    };
+    compile::plan(yaml, &options).unwrap_or_else(|e| panic!("{}: {:?}", yaml.display(), e.diagnostics))
+}
+
+fn region(planned: &Planned, name: &str) -> u64 {
+    let regions = &planned.report.totals.regions;
+    regions.iter().find(|r| r.name == name).map_or(0, |r| r.bytes)
+}
+
+/// Context 2048 and batch 512, or the most the model allows.
+fn limits(yaml: &Path) -> (usize, usize) {
+    match yaml.file_stem().unwrap().to_str().unwrap() {
+        "shakespeare" => (512, 512),
+        _ => (2048, 512),
+    }
+}
+
+/// The prefill activations of the Qwen2-0.5B shape at T = 1024 that the planner must not exceed.
+const QWEN2_ACTIVATIONS: f64 = 47.2e6;
+
+fn qwen2(fuse: Flags) -> u64 {
+    region(&planned(&root().join("models/qwen2.5-0.5b.yaml"), fuse, Some((2048, 1024))), "activations")
+}
+
+fn memory() -> String {
+    let mut text = String::from(
+        "# Memory\n\n\
+         Bytes of every model in `models/` at context 2048 and batch 512 (`shakespeare`: context 512, its limit), from the\n\
+         descriptions alone. Made by `make bless`; a test compares. `ckc plan MODEL.yaml --context 2048 --batch 512` shows\n\
+         one of them, with the cause of the peak.\n\n\
+         - arena: everything, weights and cache included; lower bound: the most bytes live at once, no plan can be smaller;\n\
+         - naive: every tensor in a place of its own;\n\
+         - kv: keys and values of the whole context; activations: both entries share them.\n\n\
+         | model | fusion | arena | lower bound | status | naive | kv | activations |\n\
+         |---|---|---:|---:|---|---:|---:|---:|\n",
+    );
+    for yaml in models() {
+        for (name, flags) in [("all", Flags::ALL), ("none", Flags::NONE)] {
+            let p = planned(&yaml, flags, Some(limits(&yaml)));
+            let t = &p.report.totals;
+            let (model, status) = (&p.report.header.model, &t.status);
+            let (kv, activations) = (region(&p, "kv"), region(&p, "activations"));
+            let (arena, bound, naive) = (t.arena_bytes, t.lower_bound_bytes, t.naive_bytes);
+            writeln!(text, "| {model} | {name} | {arena} | {bound} | {status} | {naive} | {kv} | {activations} |").unwrap();
+        }
+    }
+    let (none, all) = (qwen2(Flags::NONE), qwen2(Flags::ALL));
+    write!(
+        text,
+        "\n## Qwen2-0.5B, T = 1024\n\n\
+         Activations of prefill, batch 1024: {none} bytes unfused, {all} bytes fused; 47.2 MB is the mark.\n"
+    )
+    .unwrap();
+    text
+}
+
+#[test]
+fn the_memory_table_is_up_to_date() {
+    let path = root().join("docs/memory.md");
+    let expected = memory();
+    if std::env::var_os("CKC_BLESS").is_some() {
+        std::fs::write(path, expected).unwrap();
+        return;
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == expected, "docs/memory.md is stale; run `make bless`. Now:\n{expected}");
+}
+
+#[test]
+fn qwen2_prefill_stays_below_the_mark_and_fusion_helps() {
+    let (none, all) = (qwen2(Flags::NONE), qwen2(Flags::ALL));
+    assert!(none as f64 <= QWEN2_ACTIVATIONS, "{none}");
+    assert!(all < none, "{all} of {none}");
+}
+
+#[test]
+fn totals_are_sums_and_bounds_hold() {
+    for yaml in models() {
+        for flags in [Flags::ALL, Flags::NONE] {
+            let p = planned(&yaml, flags, None);
+            let t = &p.report.totals;
+            let sum: u64 = t.regions.iter().map(|r| r.bytes).sum();
+            assert_eq!(sum, t.arena_bytes, "{}", yaml.display());
+            assert!(t.lower_bound_bytes <= t.arena_bytes);
+            assert!(t.arena_bytes <= t.naive_bytes);
+            for r in &t.regions {
+                assert!(r.lower_bound <= r.bytes, "{}: {}", yaml.display(), r.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_report_survives_json_and_differs_from_itself_in_nothing() {
+    for yaml in models() {
+        let p = planned(&yaml, Flags::ALL, None);
+        let json = report::to_json(&p.report);
+        let back = report::from_json(&json).unwrap();
+        assert_eq!(report::to_json(&back), json);
+        assert_eq!(report::diff(&p.report, &back, report::DiffOptions::default()).verdict().exit_code(), 0);
+    }
+}
