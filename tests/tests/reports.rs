@@ -52,7 +52,10 @@ fn limits(yaml: &Path) -> (usize, usize) {
 const QWEN2_ACTIVATIONS: f64 = 47.2e6;
 
 fn qwen2(fuse: Flags) -> u64 {
-    region(&planned(&root().join("models/qwen2.5-0.5b.yaml"), fuse, Some((2048, 1024))), "activations")
+    region(
+        &planned(&root().join("models/qwen2.5-0.5b.yaml"), fuse, Some((2048, 1024))),
+        "activations",
+    )
 }
 
 fn memory() -> String {
@@ -74,7 +77,11 @@ fn memory() -> String {
             let (model, status) = (&p.report.header.model, &t.status);
             let (kv, activations) = (region(&p, "kv"), region(&p, "activations"));
             let (arena, bound, naive) = (t.arena_bytes, t.lower_bound_bytes, t.naive_bytes);
-            writeln!(text, "| {model} | {name} | {arena} | {bound} | {status} | {naive} | {kv} | {activations} |").unwrap();
+            writeln!(
+                text,
+                "| {model} | {name} | {arena} | {bound} | {status} | {naive} | {kv} | {activations} |"
+            )
+            .unwrap();
         }
     }
     let (none, all) = (qwen2(Flags::NONE), qwen2(Flags::ALL));
@@ -96,7 +103,10 @@ fn the_memory_table_is_up_to_date() {
         return;
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == expected, "docs/memory.md is stale; run `make bless`. Now:\n{expected}");
+    assert!(
+        found == expected,
+        "docs/memory.md is stale; run `make bless`. Now:\n{expected}"
+    );
 }
 
 #[test]
@@ -130,6 +140,11 @@ fn a_report_survives_json_and_differs_from_itself_in_nothing() {
         let json = report::to_json(&p.report);
         let back = report::from_json(&json).unwrap();
         assert_eq!(report::to_json(&back), json);
-        assert_eq!(report::diff(&p.report, &back, report::DiffOptions::default()).verdict().exit_code(), 0);
+        assert_eq!(
+            report::diff(&p.report, &back, report::DiffOptions::default())
+                .verdict()
+                .exit_code(),
+            0
+        );
     }
 }
