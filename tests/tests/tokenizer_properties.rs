@@ -333,13 +333,13 @@ fn unsupported_files_are_refused_with_a_reason() {
     type Change = fn(&mut serde_json::Value);
     let cases: [(&str, Change); 9] = [
         ("model.type: Unigram is not supported (supported: BPE", |file| {
-            file["model"]["type"] = json!("Unigram")
+            file["model"]["type"] = json!("Unigram");
         }),
         ("pre_tokenizer.pretokenizers[0]: not supported", |file| {
             file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!(r"\w+|\W+");
         }),
         ("normalizer: not supported: {\"type\":\"Lowercase\"}", |file| {
-            file["normalizer"] = json!({"type": "Lowercase"})
+            file["normalizer"] = json!({"type": "Lowercase"});
         }),
         ("post_processor: not supported", |file| {
             file["post_processor"] = json!({"type": "Other"})

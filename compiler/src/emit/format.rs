@@ -176,7 +176,7 @@ fn set_apart(before: &str, line: &str) -> bool {
     let import = |l: &str| l.starts_with("use ") || l.starts_with("pub use ");
     let inner = |l: &str| l.starts_with("//!") || l.starts_with("#![");
     if inner(was) {
-        return !is.starts_with("//!") && !(was.starts_with("#![") && is.starts_with("#!["));
+        return !(is.starts_with("//!") || was.starts_with("#![") && is.starts_with("#!["));
     }
     let opens = was.ends_with(['{', '(', '[']);
     let outer = was.starts_with("///") || was.starts_with("#[");

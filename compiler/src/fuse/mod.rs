@@ -122,8 +122,11 @@ pub enum Division {
     Columns,
 }
 
+/// Rewrites every site of one flag.
+type Pass = fn(&mut Rewriter);
+
 /// The passes, in order of precedence. Adding a fusion is one file and one line.
-const PASSES: [(Flag, fn(&mut Rewriter)); 8] = [
+const PASSES: [(Flag, Pass); 8] = [
     (Flag::MlpGateUp, mlp_gate_up::run),
     (Flag::QkvRope, qkv_rope::run),
     (Flag::NormQkv, norm_qkv::run),

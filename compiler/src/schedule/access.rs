@@ -79,7 +79,7 @@ pub fn accesses(graph: &Graph, op: &Op, axis: Axis, step: usize, workspace: bool
             operand: Operand::Tensor(t),
             pattern,
             write: false,
-        })
+        });
     };
     match &op.kind {
         OpKind::Embedding | OpKind::EmbedNorm { .. } => read(op.inputs[0], whole_rows(op.inputs[0])),
@@ -116,7 +116,7 @@ pub fn accesses(graph: &Graph, op: &Op, axis: Axis, step: usize, workspace: bool
             operand,
             pattern,
             write: true,
-        })
+        });
     };
     for t in &op.outputs {
         let pattern = match &op.kind {
