@@ -45,6 +45,9 @@ pub struct Shape {
     pub dtype: DType,
     /// Types of the matrices whose name ends so.
     pub dtypes: Vec<(&'static str, DType)>,
+    /// Standard deviation of matrices, as of random weights that `ckc synth` makes; `1 / sqrt(columns)` if none is
+    /// given: outputs then are as large as inputs.
+    pub sigma: Option<f32>,
     /// Seed of the weights.
     pub seed: u64,
 }
@@ -71,6 +74,7 @@ impl Default for Shape {
             kv: "f32",
             dtype: DType::F32,
             dtypes: Vec::new(),
+            sigma: None,
             seed: 1,
         }
     }
@@ -150,7 +154,10 @@ impl Shape {
                 file.tensor(&t.name, &[t.cols], 0, floats.flat_map(f32::to_le_bytes).collect())
             } else {
                 let dtype = self.dtype_of(&t.name);
-                let rows = (0..t.rows).flat_map(|_| row(dtype, t.cols, &mut random)).collect();
+                let sigma = self.sigma.unwrap_or(1.0 / (t.cols as f32).sqrt());
+                let rows = (0..t.rows)
+                    .flat_map(|_| row(dtype, t.cols, sigma, &mut random))
+                    .collect();
                 file.tensor(&t.name, &[t.rows, t.cols], ggml_id(dtype), rows)
             };
         }
@@ -263,9 +270,8 @@ outputs: [logits]
     }
 }
 
-/// One row of random weights of mean 0 and a variance of about `1 / cols`.
-fn row(dtype: DType, cols: usize, random: &mut Random) -> Vec<u8> {
-    let sigma = 1.0 / (cols as f32).sqrt();
+/// One row of random weights of mean 0 and a standard deviation of about `sigma`.
+fn row(dtype: DType, cols: usize, sigma: f32, random: &mut Random) -> Vec<u8> {
     let mut out = vec![0; dtype.row_bytes(cols)];
     match dtype {
         // Blocks of any bytes are valid; only the scales must be small. Nibbles have a variance of 21, scales and

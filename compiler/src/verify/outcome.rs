@@ -21,6 +21,8 @@ pub struct Compared {
     pub tensor: String,
     /// How far that is from what the interpreter says.
     pub difference: Difference,
+    /// How far it may be.
+    pub tolerance: Tolerance,
 }
 
 impl fmt::Display for Compared {
@@ -39,7 +41,7 @@ impl fmt::Display for Compared {
 pub struct Outcome {
     /// In the order of execution.
     pub compared: Vec<Compared>,
-    /// What is allowed.
+    /// How far logits may be from what the interpreter says.
     pub tolerance: Tolerance,
     /// Tokens that were run.
     pub tokens: usize,
@@ -67,7 +69,7 @@ impl Outcome {
 
     /// The first tensor that differs by more than is allowed.
     pub fn first_difference(&self) -> Option<&Compared> {
-        self.compared.iter().find(|c| !self.tolerance.allows(&c.difference))
+        self.compared.iter().find(|c| !c.tolerance.allows(&c.difference))
     }
 
     /// What is wrong with the program, if anything is.
@@ -77,7 +79,7 @@ impl Outcome {
             let message = format!(
                 "{first}, differs from the interpreter: largest difference {max_abs:.3e}, relative L2 {relative:.3e}; \
                  allowed is {}",
-                self.tolerance
+                first.tolerance
             );
             return Some(Diagnostic::new("CK0911", message).help("`--verbose` prints every tensor up to there"));
         }
@@ -106,7 +108,7 @@ impl Outcome {
                 writeln!(out, "{} {start}..{end}", c.entry).expect("a string");
                 call = Some(now);
             }
-            let bad = if self.tolerance.allows(&c.difference) {
+            let bad = if c.tolerance.allows(&c.difference) {
                 ""
             } else {
                 "  <- differs"
@@ -130,7 +132,7 @@ impl fmt::Display for Outcome {
             |value: fn(&Difference) -> f64| self.compared.iter().map(|c| value(&c.difference)).fold(0.0, f64::max);
         write!(
             f,
-            "{} tensors of {} tokens agree with the interpreter: max abs {:.3e}, rel L2 {:.3e} (allowed: {}); the same \
+            "{} tensors of {} tokens agree with the interpreter: max abs {:.3e}, rel L2 {:.3e} (logits: at most {}); the same \
              bits with the planned barriers",
             self.compared.len(),
             self.tokens,
