@@ -342,23 +342,23 @@ fn unsupported_files_are_refused_with_a_reason() {
             file["normalizer"] = json!({"type": "Lowercase"});
         }),
         ("post_processor: not supported", |file| {
-            file["post_processor"] = json!({"type": "Other"})
+            file["post_processor"] = json!({"type": "Other"});
         }),
         ("decoder: not supported", |file| {
-            file["decoder"] = json!({"type": "WordPiece"})
+            file["decoder"] = json!({"type": "WordPiece"});
         }),
         ("model.merges[0]: \"no\" and \"such\"", |file| {
-            file["model"]["merges"][0] = json!(["no", "such"])
+            file["model"]["merges"][0] = json!(["no", "such"]);
         }),
         ("model.dropout: not supported here", |file| {
-            file["model"]["dropout"] = json!(0.5)
+            file["model"]["dropout"] = json!(0.5);
         }),
         ("no token for the byte(s) 0x41", |file| {
             _ = file["model"]["vocab"].as_object_mut().unwrap().shift_remove("A");
             file["model"]["merges"] = json!([]);
         }),
         ("the largest id is 4294967295", |file| {
-            file["model"]["vocab"]["zzz"] = json!(u32::MAX)
+            file["model"]["vocab"]["zzz"] = json!(u32::MAX);
         }),
     ];
     for (expected, change) in cases {
