@@ -1,6 +1,6 @@
 //! Text to ids and back through tables made at compile time.
 //!
-//! A tokenizer is a view of a blob ([`format`]) that the compiler lays beside the weights: opening it looks at the headers of
+//! A tokenizer is a view of a blob ([`mod@format`]) that the compiler lays beside the weights: opening it looks at the headers of
 //! its tables, not at their contents, so that a vocabulary of 128k tokens costs nothing before the first word. The contents
 //! are not trusted: every access is checked, ids are compared with the size of the vocabulary where they are read, and a
 //! damaged blob is an error or a tokenizer with wrong answers, never a fault.
