@@ -31,6 +31,8 @@ pub enum Command {
     Explain(Explain),
     /// Run the program step by step against the interpreter; name the first step that differs
     Verify(Verify),
+    /// Place the buffers of a CSV file: the memory planner alone
+    Dsa(Dsa),
     /// Write random weights of the right shapes, for benchmarks and tests
     Synth(Synth),
     /// Print the JSON Schema of the model language
@@ -183,6 +185,29 @@ pub struct Verify {
     /// Print every tensor that was compared
     #[arg(long)]
     pub verbose: bool,
+}
+
+/// `ckc dsa`.
+#[derive(Debug, ClapArgs)]
+pub struct Dsa {
+    /// Buffers: columns id, lower, upper, size; lifetimes are half-open; `alignment` is optional
+    #[arg(value_name = "IN.csv")]
+    pub input: PathBuf,
+    /// Where to write the buffers with their offsets
+    #[arg(short, long, value_name = "OUT.csv")]
+    pub output: Option<PathBuf>,
+    /// Greedy layouts and a short search: some tens of milliseconds
+    #[arg(long)]
+    pub fast: bool,
+    /// Stop at the first layout within this many bytes; exit with 3 if there is none
+    #[arg(long, value_name = "BYTES", value_parser = crate::plan::budget::parse_size)]
+    pub capacity: Option<u64>,
+    /// Print the lower bound only
+    #[arg(long, conflicts_with_all = ["fast", "capacity", "output"])]
+    pub lb: bool,
+    /// Nodes that the search may look at
+    #[arg(long, value_name = "N", default_value_t = 8_000_000, conflicts_with_all = ["fast", "lb"])]
+    pub nodes: u64,
 }
 
 /// `ckc synth`.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Args, Command, Compile, Diff, Emit, Explain, Import, ModelArgs, Plan, Synth, Verify};
+use super::args::{Args, Command, Compile, Diff, Dsa, Emit, Explain, Import, ModelArgs, Plan, Synth, Verify};
 use super::{OVER_BUDGET, WRONG_INPUT};
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::{self, Diagnostic};
 use crate::graph::dump::dump;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{explain, import, model, output, verify};
+use crate::{explain, import, model, output, plan, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -44,10 +44,11 @@ pub fn run(args: &Args) -> u8 {
     let outcome = match &args.command {
         Command::Compile(args) => compile(args),
         Command::Import(args) => import(args),
-        Command::Plan(args) => plan(args),
+        Command::Plan(args) => show_plan(args),
         Command::Diff(args) => diff(args),
         Command::Explain(args) => explain(args),
         Command::Verify(args) => verify(args),
+        Command::Dsa(args) => dsa(args),
         Command::Synth(args) => synth(args),
         Command::Schema => say(&model::schema()),
     };
@@ -168,7 +169,7 @@ fn dtype(name: &str) -> Result<ck_kernels::dtype::DType, Exit> {
     })
 }
 
-fn plan(args: &Plan) -> Outcome {
+fn show_plan(args: &Plan) -> Outcome {
     let planned = planned(&args.model)?;
     let text = if args.json {
         report::to_json(&planned.report)
@@ -231,6 +232,38 @@ fn verify(args: &Verify) -> Outcome {
         None => say(&format!("{outcome}\n")),
         Some(problem) => Err(vec![problem.in_file(&planned.model.source.name)].into()),
     }
+}
+
+/// Nodes of `ckc dsa --fast`: some tens of milliseconds.
+const FAST_NODES: u64 = 20_000;
+
+fn dsa(args: &Dsa) -> Outcome {
+    let name = args.input.display().to_string();
+    let failed = |what: String| Exit::from(vec![Diagnostic::new("CK0908", what).in_file(&name)]);
+    let text = std::fs::read_to_string(&args.input).map_err(|e| failed(format!("cannot read the buffers: {e}")))?;
+    let table = plan::csv::read(&text).map_err(|e| failed(e.to_string()))?;
+    if args.lb {
+        let bound = plan::bound(&table.problem).map_err(|e| failed(e.to_string()))?;
+        return say(&format!("lower bound {bound}\n"));
+    }
+    let options = plan::Options {
+        nodes: if args.fast { FAST_NODES } else { args.nodes },
+        capacity: args.capacity,
+    };
+    let solution = plan::solve_with(&table.problem, &options).map_err(|e| failed(e.to_string()))?;
+    let violations = plan::verify(&table.problem, &solution);
+    if let Some(violation) = violations.first() {
+        return Err(failed(format!("the planner made a wrong layout: {violation:?}")));
+    }
+    let fits = args.capacity.is_none_or(|capacity| solution.peak <= capacity);
+    if let Some(path) = args.output.as_ref().filter(|_| fits) {
+        output::write_file(path, plan::csv::write(&table, &solution).as_bytes()).map_err(|problem| vec![problem])?;
+    }
+    say(&format!(
+        "peak {} lower bound {} {} nodes {}\n",
+        solution.peak, solution.lower_bound, solution.status, solution.nodes
+    ))?;
+    if fits { Ok(()) } else { Err(Exit(OVER_BUDGET)) }
 }
 
 fn synth(args: &Synth) -> Outcome {

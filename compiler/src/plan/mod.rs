@@ -6,15 +6,18 @@
 //!
 //! ```text
 //! Problem ── alias ──> rigid items ── bound ──> lower bound
-//!                           └──────── greedy ─> portfolio of layouts, best one kept, stop at the bound
+//!                           ├──────── greedy ─> portfolio of layouts, best one kept, stop at the bound
+//!                           └──────── exact ──> search below the best one, within a budget of placements
 //! ```
 //!
 //! Everything is a function of the problem alone: no clock, no hash order, no thread count. Work is counted in
-//! rectangles looked at, never in time.
+//! rectangles looked at and in placements, never in time.
 
 mod alias;
 mod bound;
+mod exact;
 pub mod budget;
+pub mod csv;
 mod greedy;
 mod item;
 mod problem;
@@ -22,7 +25,7 @@ mod solve;
 pub mod verify;
 
 pub use problem::{Alias, Buffer, Candidate, PlanError, Problem, Solution, Status};
-pub use solve::solve;
+pub use solve::{Options, bound, solve, solve_with};
 pub use verify::{Violation, verify};
 
 #[cfg(test)]

@@ -74,6 +74,8 @@ pub struct Solution {
     pub naive: u64,
     /// The first clock value at which the most bytes are live.
     pub peak_at: u32,
+    /// Nodes that the search looked at; zero when the portfolio was enough.
+    pub nodes: u64,
 }
 
 /// What is known about a layout's peak.
@@ -81,10 +83,19 @@ pub struct Solution {
 pub enum Status {
     /// The peak is the lower bound.
     Optimal,
+    /// The peak is above the lower bound, and a complete search found nothing below it.
+    OptimalSearch,
     /// A valid layout; nobody has shown that it cannot be `gap` bytes smaller.
     Feasible {
         /// `peak - lower_bound`, bytes; above zero.
         gap: u64,
+    },
+    /// There is no layout within the capacity that was asked for; the one given needs more.
+    Infeasible,
+    /// No layout within the capacity that was asked for was found; the one given needs more.
+    OverBudget {
+        /// `peak - capacity`, bytes; above zero.
+        by: u64,
     },
 }
 
@@ -92,6 +103,9 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Optimal => f.write_str("optimal (bound)"),
+            Self::OptimalSearch => f.write_str("optimal (search)"),
+            Self::Infeasible => f.write_str("infeasible: proven"),
+            Self::OverBudget { by } => write!(f, "over budget by {by}"),
             Self::Feasible { gap } => write!(f, "feasible (gap {gap} bytes)"),
         }
     }

@@ -84,12 +84,17 @@ pub fn verify(problem: &Problem, solution: &Solution) -> Vec<Violation> {
     check_aliases(problem, solution, &sharing, &mut found);
     check_overlaps(problem, offsets, &sharing, &mut found);
     let optimal = solution.peak == solution.lower_bound;
-    let claimed = matches!(solution.status, super::Status::Optimal);
-    let gap = match solution.status {
-        super::Status::Optimal => 0,
-        super::Status::Feasible { gap } => gap,
-    };
-    if solution.lower_bound.checked_add(gap) != Some(solution.peak) || claimed != optimal {
+    let (peak, bound) = (solution.peak, solution.lower_bound);
+    let holds = bound <= peak
+        && match solution.status {
+            super::Status::Optimal => optimal,
+            super::Status::OptimalSearch => !optimal,
+            super::Status::Feasible { gap } => !optimal && bound.checked_add(gap) == Some(peak),
+            // They speak of a capacity that is not in the solution.
+            super::Status::Infeasible => peak > 0,
+            super::Status::OverBudget { by } => by > 0 && by <= peak,
+        };
+    if !holds {
         found.push(Violation::StatusBroken);
     }
     found

@@ -125,6 +125,15 @@ pub enum Status {
     /// Peak and lower bound are equal.
     #[default]
     Optimal,
+    /// A complete search found nothing below the peak.
+    OptimalSearch,
+    /// No layout meets the capacity that was asked for.
+    Infeasible,
+    /// No layout that meets the capacity that was asked for was found.
+    OverBudget {
+        /// Bytes between capacity and peak.
+        by: u64,
+    },
     /// A valid layout, at most this much above the least.
     Feasible {
         /// Bytes between peak and lower bound.
@@ -373,7 +382,10 @@ impl From<plan::Status> for Status {
     fn from(status: plan::Status) -> Self {
         match status {
             plan::Status::Optimal => Self::Optimal,
+            plan::Status::OptimalSearch => Self::OptimalSearch,
             plan::Status::Feasible { gap } => Self::Feasible { gap },
+            plan::Status::Infeasible => Self::Infeasible,
+            plan::Status::OverBudget { by } => Self::OverBudget { by },
         }
     }
 }
@@ -382,6 +394,9 @@ impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Optimal => f.write_str("optimal"),
+            Self::OptimalSearch => f.write_str("optimal (search)"),
+            Self::Infeasible => f.write_str("infeasible"),
+            Self::OverBudget { by } => write!(f, "over budget by {by}"),
             Self::Feasible { gap } => write!(f, "feasible (gap {gap})"),
         }
     }

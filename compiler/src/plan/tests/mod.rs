@@ -2,9 +2,11 @@
 
 mod aliases;
 mod corners;
+mod exact;
 mod files;
 mod oracle;
 mod properties;
+mod tables;
 mod verifier;
 
 use std::ops::Range;

@@ -66,12 +66,12 @@ fn least(p: &Problem, offsets: &mut Vec<u64>, best: u64) -> u64 {
 }
 
 /// The optimum, given some layout's peak.
-fn optimum(p: &Problem, known: u64) -> u64 {
+pub(super) fn optimum(p: &Problem, known: u64) -> u64 {
     least(p, &mut Vec::new(), known)
 }
 
 /// Buffers with in-place pairs: from an earlier buffer to one born in its last tick.
-fn chained() -> impl Strategy<Value = Problem> {
+pub(super) fn chained() -> impl Strategy<Value = Problem> {
     (
         buffers(0..6, 3, 1, 5),
         prop::collection::vec((0..6usize, 0..6usize), 0..5),
@@ -85,7 +85,7 @@ fn chained() -> impl Strategy<Value = Problem> {
 }
 
 /// Buffers of which some are views of buffer 0.
-fn viewed() -> impl Strategy<Value = Problem> {
+pub(super) fn viewed() -> impl Strategy<Value = Problem> {
     (
         buffers(1..6, 3, 1, 5),
         prop::collection::vec((1..6usize, 0..4u64), 0..3),
@@ -113,7 +113,7 @@ fn viewed() -> impl Strategy<Value = Problem> {
 }
 
 /// Buffers of which the first is pinned.
-fn pinned() -> impl Strategy<Value = Problem> {
+pub(super) fn pinned() -> impl Strategy<Value = Problem> {
     (buffers(1..6, 3, 1, 5), 0..3u64).prop_map(|(mut p, at)| {
         p.buffers[0].pinned = Some(at * p.buffers[0].align);
         p

@@ -1,0 +1,98 @@
+//! The exact search against brute force, against the portfolio, and against itself under transformations.
+
+use super::oracle::{optimum, pinned};
+use super::*;
+
+const ENOUGH: Options = Options {
+    nodes: 200_000,
+    capacity: None,
+};
+
+#[track_caller]
+fn with(p: &Problem, options: Options) -> Solution {
+    let s = solve_with(p, &options).expect("a valid problem");
+    assert_eq!(verify(p, &s), [], "{p:?}\n{s:?}");
+    s
+}
+
+fn is_optimal(s: &Solution) -> bool {
+    matches!(s.status, Status::Optimal | Status::OptimalSearch)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn exact_is_the_optimum(p in prop_oneof![buffers(0..7, 3, 0, 5), buffers(0..6, 3, 1, 5), pinned()]) {
+        let s = with(&p, ENOUGH);
+        prop_assert!(is_optimal(&s), "{p:?}\n{s:?}");
+        prop_assert_eq!(s.peak, optimum(&p, s.peak + 1), "{:?}\n{:?}", p, s);
+    }
+
+    #[test]
+    fn a_capacity_is_met_or_refuted(p in prop_oneof![buffers(0..7, 3, 1, 5), pinned()], capacity in 0..20u64) {
+        let best = with(&p, ENOUGH).peak;
+        let s = with(&p, Options { capacity: Some(capacity), ..ENOUGH });
+        if best <= capacity {
+            prop_assert!(s.peak <= capacity, "{p:?}\n{s:?}");
+        } else {
+            prop_assert_eq!(s.status, Status::Infeasible, "{:?}\n{:?}", p, s);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn search_never_loses_to_the_portfolio(p in buffers(0..24, 40, 2, 16)) {
+        let (greedy, exact) = (with(&p, Options { nodes: 0, capacity: None }), with(&p, Options { nodes: 20_000, capacity: None }));
+        prop_assert!(exact.peak <= greedy.peak);
+        prop_assert!(greedy.candidates.iter().all(|c| exact.peak <= c.peak));
+        prop_assert!(exact.nodes <= 20_000);
+        prop_assert_eq!(with(&p, Options { nodes: 20_000, capacity: None }), exact);
+    }
+
+    #[test]
+    fn proven_optima_survive_transformations(p in buffers(0..10, 9, 0, 8), factor in 2..9u64) {
+        let s = with(&p, ENOUGH);
+        prop_assert!(is_optimal(&s));
+        let mut reversed = p.clone();
+        let mut scaled = p.clone();
+        for (r, b) in reversed.buffers.iter_mut().zip(&mut scaled.buffers) {
+            r.live.iter_mut().for_each(|l| *l = 3 * (8 - l.end)..3 * (8 - l.start));
+            b.size *= factor;
+        }
+        reversed.buffers.reverse();
+        prop_assert_eq!(with(&reversed, ENOUGH).peak, s.peak);
+        prop_assert_eq!(with(&scaled, ENOUGH).peak, factor * s.peak);
+        let mut whole = p.clone();
+        whole.buffers.push(Buffer::new("whole", 5, 1, 0..8));
+        prop_assert_eq!(with(&whole, ENOUGH).peak, s.peak + 5);
+        let mut twice = p.clone();
+        twice.buffers.extend(p.buffers.iter().map(|b| Buffer {
+            id: format!("again {}", b.id),
+            live: b.live.iter().map(|l| l.start + 8..l.end + 8).collect(),
+            ..b.clone()
+        }));
+        prop_assert_eq!(with(&twice, ENOUGH).peak, s.peak);
+    }
+}
+
+/// Two short buffers of height 2 that meet a chain of height-1 and height-3 buffers: no layout reaches the bound.
+#[test]
+fn a_gap_that_no_layout_closes_is_proven() {
+    let chain = [
+        (1, 0..3),
+        (2, 0..1),
+        (1, 2..5),
+        (2, 4..7),
+        (1, 6..7),
+        (2, 2..3),
+        (1, 4..5),
+    ];
+    let p = problem(&chain.map(|(size, live)| (size, 1, live)));
+    let s = with(&p, ENOUGH);
+    assert!(is_optimal(&s));
+    assert_eq!(s.peak, optimum(&p, s.peak + 1));
+}
