@@ -342,7 +342,6 @@ impl<'i> Search<'i> {
         if self.left[section] == 0 {
             return true;
         }
-        let s = section as u32;
         self.releases.clear();
         self.looked_at += self.instance.sections[section].len() as u64;
         // What is released at or below this can wait for everything else.
