@@ -42,7 +42,7 @@ pub(super) struct Instance {
     pub faithful: bool,
 }
 
-/// Pairs of neighbours beyond which nothing is searched.
+/// Pairs of neighbours, and entries of sections, beyond which nothing is searched.
 const MAX_PAIRS: usize = 4_000_000;
 
 impl Instance {
@@ -61,7 +61,7 @@ impl Instance {
                 it.members[0].0,
             )
         });
-        let lists = sections(items, &item);
+        let lists = sections(items, &item)?;
         let mut blocks: Vec<Block> = item
             .iter()
             .map(|&i| {
@@ -76,17 +76,12 @@ impl Instance {
                 }
             })
             .collect();
-        let mut pairs = 0;
         for (s, members) in lists.iter().enumerate() {
-            pairs += members.len() * members.len();
             for &(block, height) in members {
                 blocks[block as usize].cover.push((s as u32, height));
             }
         }
-        if pairs > 8 * MAX_PAIRS {
-            return None;
-        }
-        pairs = 0;
+        let mut pairs = 0;
         let mut seen = vec![u64::MAX; blocks.len()];
         for b in 0..blocks.len() {
             let mut near = Vec::new();
@@ -161,7 +156,8 @@ impl Instance {
 }
 
 /// The sections that are not contained in a neighbour. Blocks are numbered by their position in `order`.
-fn sections(items: &[Item], order: &[usize]) -> Vec<Vec<(u32, u64)>> {
+/// `None` when they are too many to search.
+fn sections(items: &[Item], order: &[usize]) -> Option<Vec<Vec<(u32, u64)>>> {
     // (time, 0 = ends | 1 = starts, block, height)
     let mut events = Vec::new();
     for (b, &i) in order.iter().enumerate() {
@@ -175,6 +171,7 @@ fn sections(items: &[Item], order: &[usize]) -> Vec<Vec<(u32, u64)>> {
     let mut out = Vec::new();
     // A section is maximal when something starts before it and the next event is an end.
     let mut grown = false;
+    let (mut entries, mut pairs) = (0, 0usize);
     for &(_, kind, block, height) in &events {
         if kind == 1 {
             live.push((block, height));
@@ -185,6 +182,11 @@ fn sections(items: &[Item], order: &[usize]) -> Vec<Vec<(u32, u64)>> {
             let mut now = live.clone();
             now.sort_unstable_by_key(|&(b, h)| (b, std::cmp::Reverse(h)));
             now.dedup_by_key(|m| m.0);
+            entries += now.len();
+            pairs = pairs.saturating_add(now.len() * now.len());
+            if entries > MAX_PAIRS || pairs > 8 * MAX_PAIRS {
+                return None;
+            }
             out.push(now);
             grown = false;
         }
@@ -192,7 +194,7 @@ fn sections(items: &[Item], order: &[usize]) -> Vec<Vec<(u32, u64)>> {
             live.swap_remove(at);
         }
     }
-    out
+    Some(out)
 }
 
 /// `base` moved up to the block's alignment.
