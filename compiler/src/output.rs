@@ -138,13 +138,19 @@ impl Drop for Stage {
     }
 }
 
-/// Writes a file beside its place and moves it there.
+/// Writes a file beside its place and moves it there. A device or a pipe is written to as it is: it must not be replaced
+/// by a file; and what a link names is replaced, not the link.
 ///
 /// # Errors
 /// The folder cannot be written to, or the disk is full; an older file is untouched then.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     let failed =
         |e: io::Error| Diagnostic::new("CK0901", format!("cannot write: {e}")).in_file(path.display().to_string());
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        let device = std::fs::File::options().write(true).open(path);
+        return device.and_then(|mut device| device.write_all(bytes)).map_err(failed);
+    }
     let mut file = temporary()
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(parent(path))
@@ -167,4 +173,23 @@ fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_links_stay_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let [target, link, device] = ["target", "link", "device"].map(|name| dir.path().join(name));
+        std::fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &device).unwrap();
+        write_file(&link, b"new").unwrap();
+        assert!(write_file(&device, b"new").is_err());
+        assert!(link.is_symlink() && device.is_symlink() && !Path::new("/dev/full").is_file());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
 }

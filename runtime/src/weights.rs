@@ -39,7 +39,8 @@ pub const NAME_MAX: usize = 255;
 /// Up to this many bytes of payload are hashed on every [`WeightsFile::open`].
 pub const ALWAYS_CHECKED: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"CKWEIGHT";
+/// The file's first bytes.
+pub const MAGIC: &[u8; 8] = b"CKWEIGHT";
 const NAME_AT: usize = 104;
 const HASH_AT: usize = PAGE - 8;
 
@@ -292,11 +293,12 @@ impl WeightsFile {
             path: path.to_path_buf(),
             what,
         };
-        let mut file = File::open(path).map_err(io("open"))?;
-        let meta = file.metadata().map_err(io("read"))?;
-        if !meta.is_file() {
+        // Before it is opened: opening a pipe waits for its writer.
+        if !std::fs::metadata(path).map_err(io("open"))?.is_file() {
             return Err(bad("it is not a regular file".into()));
         }
+        let mut file = File::open(path).map_err(io("open"))?;
+        let meta = file.metadata().map_err(io("read"))?;
         let mut page = Vec::with_capacity(PAGE);
         (&mut file)
             .take(PAGE as u64)

@@ -12,8 +12,8 @@ use crate::diag::Diagnostic;
 /// The longest name, in bytes.
 const MAX_LEN: usize = 64;
 
-/// Rust's keywords that a crate's name could be, and the names that the emitted crate uses.
-const RESERVED: [&str; 46] = [
+/// Rust's keywords that a crate's name could be, the names that the emitted crate uses, and those of cargo's build folders.
+const RESERVED: [&str; 50] = [
     "abstract",
     "alloc",
     "as",
@@ -22,6 +22,7 @@ const RESERVED: [&str; 46] = [
     "become",
     "box",
     "break",
+    "build",
     "ck-kernels",
     "ck-runtime",
     "ckc",
@@ -29,10 +30,12 @@ const RESERVED: [&str; 46] = [
     "continue",
     "core",
     "crate",
+    "deps",
     "do",
     "dyn",
     "else",
     "enum",
+    "examples",
     "extern",
     "final",
     "fn",
@@ -40,6 +43,7 @@ const RESERVED: [&str; 46] = [
     "if",
     "impl",
     "in",
+    "incremental",
     "let",
     "loop",
     "match",

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::args::Flag;
+use super::args::{Flag, numbers};
 use super::{CHECK, Call, Failure, THREADS, WEIGHTS};
 use crate::error::Error;
 use crate::program::Program;
@@ -29,9 +29,10 @@ pub(super) const FLAGS: &[Flag] = &[
 
 pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
     let args = call.args;
-    let ids: Vec<u32> = args
-        .numbers("--ids")?
+    let ids = args
+        .text("--ids")?
         .ok_or_else(|| Failure::usage("`logits` needs --ids 1,2,3"))?;
+    let ids = token_ids(ids, P::LAYOUT.vocab)?;
     let out = args
         .raw("--out")
         .ok_or_else(|| Failure::usage("`logits` needs --out FILE"))?;
@@ -74,11 +75,30 @@ pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
     Ok(file.finish()?)
 }
 
+/// Reads `1,2,3`. A whole number that no id can be is one out of range, not a slip of the command line.
+fn token_ids(list: &str, vocab: usize) -> Result<Vec<u32>, Failure> {
+    let whole = |item: &str| {
+        let digits = item.strip_prefix('-').unwrap_or(item);
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    let items = list.split(',').map(str::trim).enumerate();
+    let beyond = items
+        .clone()
+        .find(|(_, item)| whole(item) && item.parse::<u32>().is_err());
+    match beyond {
+        Some((index, id)) if items.clone().all(|(_, item)| whole(item)) => Err(Failure::run(format!(
+            "token id {id} at index {index} is out of range: ids are 0 to {}",
+            vocab - 1
+        ))),
+        _ => numbers("--ids", list),
+    }
+}
+
 /// A safetensors file with one f32 matrix `logits`, written row by row under another name, which disappears with this
-/// unless it is finished.
+/// unless it is finished. A device or a pipe is written to as it is: it must not be replaced by a file.
 struct Rows {
     path: PathBuf,
-    temporary: PathBuf,
+    temporary: Option<PathBuf>,
     out: BufWriter<File>,
 }
 
@@ -92,18 +112,22 @@ impl Rows {
         if path.is_dir() {
             return Err(fail(io::ErrorKind::IsADirectory.into()));
         }
-        let mut name = path
-            .file_name()
-            .ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?
-            .to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let out = BufWriter::new(File::create_new(&temporary).map_err(fail)?);
-        let mut file = Rows {
-            path: path.into(),
-            temporary,
-            out,
+        // What a link names is replaced, not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let (temporary, out) = if path.exists() && !path.is_file() {
+            (None, File::options().write(true).open(&path).map_err(fail)?)
+        } else {
+            let name = path.file_name();
+            let mut name = name
+                .ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?
+                .to_os_string();
+            name.push(format!(".{}.part", std::process::id()));
+            let temporary = path.with_file_name(name);
+            let out = File::create_new(&temporary).map_err(fail)?;
+            (Some(temporary), out)
         };
+        let out = BufWriter::new(out);
+        let mut file = Rows { path, temporary, out };
         file.out.write_all(&header(rows, cols)).map_err(fail)?;
         Ok(file)
     }
@@ -116,7 +140,12 @@ impl Rows {
     }
 
     fn finish(mut self) -> Result<(), Error> {
-        let done = self.out.flush().and_then(|()| fs::rename(&self.temporary, &self.path));
+        let flushed = self.out.flush();
+        let done = flushed.and_then(|()| {
+            self.temporary
+                .as_ref()
+                .map_or(Ok(()), |from| fs::rename(from, &self.path))
+        });
         done.map_err(|source| self.fail(source))
     }
 
@@ -132,7 +161,7 @@ impl Rows {
 impl Drop for Rows {
     fn drop(&mut self) {
         // Nothing to remove after `finish`; and nothing to do about a file that stays.
-        let _ = fs::remove_file(&self.temporary);
+        let _ = self.temporary.as_ref().map(fs::remove_file);
     }
 }
 
@@ -187,5 +216,45 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(Rows::create(dir.path(), 1, 1).is_err());
         assert!(Rows::create(&dir.path().join("no/such/folder"), 1, 1).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_links_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let [target, link, device] = ["target", "link", "device"].map(|name| dir.path().join(name));
+        symlink("target", &link).unwrap();
+        fs::write(&target, "old").unwrap();
+        symlink("/dev/null", &device).unwrap();
+        for path in [&link, &device] {
+            let mut file = Rows::create(path, 1, 1).unwrap();
+            file.row(&[1.0]).unwrap();
+            file.finish().unwrap();
+            assert!(path.is_symlink());
+        }
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert!(fs::read(&target).unwrap().ends_with(&1f32.to_le_bytes()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn ids_beyond_any_vocabulary_are_ids_out_of_range() {
+        assert_eq!(token_ids("0, 1,4294967295", 2).unwrap(), [0, 1, u32::MAX]);
+        for (list, wrong) in [
+            ("1,4294967296", "4294967296"),
+            ("1,-1", "-1"),
+            ("7,99999999999999999999", "99999999999999999999"),
+        ] {
+            let failure = token_ids(list, 512).unwrap_err();
+            let expected = format!("token id {wrong} at index 1 is out of range: ids are 0 to 511");
+            assert!(
+                matches!(&failure, Failure::Run(error) if error.to_string() == expected),
+                "{failure}"
+            );
+        }
+        for list in ["", "1,,2", "1,x", "1.5"] {
+            assert!(matches!(token_ids(list, 512), Err(Failure::Usage(_))), "{list}");
+        }
     }
 }
