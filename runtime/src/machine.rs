@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ck_kernels::dtype::ActType;
+use ck_kernels::dtype::{ActType, PLANES, plane_bytes};
 use ck_kernels::isa::{self, Isa};
 use ck_kernels::ops::{Cache, Ctx, MAX_WORKERS, Slot};
 use ck_kernels::quant::half::f16_to_f32;
@@ -376,13 +376,15 @@ impl Machine {
             match slot.act {
                 ActType::F32 => floats(&row[..4 * slot.cols]).collect(),
                 ActType::Q8 => {
-                    let (quants, rest) = row.split_at(slot.cols);
-                    let scales = floats(&rest[..slot.cols / 32 * 4]).flat_map(|scale| [scale; 32]);
-                    quants
-                        .iter()
-                        .zip(scales)
-                        .map(|(q, scale)| f32::from(*q as i8) * scale)
-                        .collect()
+                    let mut sums = vec![0.0; slot.cols];
+                    for plane in row.chunks_exact(plane_bytes(slot.cols)).take(PLANES) {
+                        let (quants, rest) = plane.split_at(slot.cols);
+                        let scales = floats(&rest[..slot.cols / 32 * 4]).flat_map(|scale| [scale; 32]);
+                        for ((sum, q), scale) in sums.iter_mut().zip(quants).zip(scales) {
+                            *sum += f32::from(*q as i8) * scale;
+                        }
+                    }
+                    sums
                 }
                 ActType::U32 | ActType::F16 => panic!("rows of {} are no rows of floats", slot.act.name()),
             }

@@ -2,14 +2,14 @@
 
 mod common;
 
-use ck_kernels::dtype::{ActType, DType};
+use ck_kernels::dtype::{ActType, DType, PLANES, plane_bytes};
 use ck_kernels::isa::{Isa, by_name, supported};
 use common::{Activations, Rng};
 use proptest::prelude::*;
 
 fn quantize(isa: &Isa, x: &[f32]) -> Vec<u8> {
     let rows = Activations::new(DType::Q8_0, x.len(), x, isa);
-    rows.bytes.bytes()[..x.len() + x.len() / 4].to_vec()
+    rows.bytes.bytes()[..PLANES * plane_bytes(x.len())].to_vec()
 }
 
 proptest! {
@@ -53,6 +53,24 @@ fn bytes_scales_and_sums_are_what_the_format_says() {
         for b in 0..3 {
             let sum: i32 = row[32 * b..][..32].iter().map(|q| i32::from(*q as i8)).sum();
             assert_eq!(i32::from_ne_bytes(word(108 + 4 * b)), sum);
+        }
+    }
+}
+
+#[test]
+fn the_second_plane_holds_what_the_first_left_over() {
+    for isa in supported() {
+        let x = Rng::new(7).floats(256);
+        let rows = Activations::new(DType::Q8_0, x.len(), &x, isa);
+        for (block, got) in x.chunks(32).zip(rows.row(0).chunks(32)) {
+            let most = block.iter().fold(0f32, |m, x| m.max(x.abs()));
+            for (x, got) in block.iter().zip(got) {
+                assert!(
+                    (f64::from(*x) - got).abs() <= f64::from(most) / 32_000.0,
+                    "{}: {x} {got}",
+                    isa.name
+                );
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use core::mem::MaybeUninit;
 
 use super::Matmul;
-use crate::dtype::{DType, GROUP};
+use crate::dtype::{DType, GROUP, PLANES, plane_bytes};
 
 /// Tokens of the largest tile.
 const MOST_TOKENS: usize = 8;
@@ -179,19 +179,41 @@ impl Stage for Floats {
 /// Bytes between the rows of a [`Bytes`] beyond its columns: a cache line.
 const BYTE_PAD: usize = 64;
 
-/// Q8 activations: dense bytes, and per 32 columns the tokens' scales and fixes side by side.
-#[repr(C, align(64))]
-pub struct Bytes {
-    bytes: [MaybeUninit<i8>; Self::AREA + MOST_TOKENS * BYTE_PAD],
-    scales: [MaybeUninit<f32>; Self::AREA / 32],
-    fixes: [MaybeUninit<i32>; Self::AREA / 16],
-}
+/// Q8 activations, plane by plane.
+pub struct Bytes([Plane; PLANES]);
 
 impl Bytes {
+    /// The planes, in the order in which they are added.
+    #[inline(always)]
+    pub const fn planes(&self) -> &[Plane; PLANES] {
+        &self.0
+    }
+}
+
+/// Columns of a chunk of a plane, times the tokens of a tile.
+const PLANE_AREA: usize = 4096;
+
+/// A plane of Q8 activations: dense bytes, and per 32 columns the tokens' scales and fixes side by side.
+#[repr(C, align(64))]
+pub struct Plane {
+    bytes: [MaybeUninit<i8>; PLANE_AREA + MOST_TOKENS * BYTE_PAD],
+    scales: [MaybeUninit<f32>; PLANE_AREA / 32],
+    fixes: [MaybeUninit<i32>; PLANE_AREA / 16],
+}
+
+impl Plane {
+    const fn new() -> Self {
+        Self {
+            bytes: [MaybeUninit::uninit(); _],
+            scales: [MaybeUninit::uninit(); _],
+            fixes: [MaybeUninit::uninit(); _],
+        }
+    }
+
     /// Bytes from one token to the next.
     #[inline(always)]
     pub const fn stride<const T: usize>() -> usize {
-        Self::AREA / T + BYTE_PAD
+        PLANE_AREA / T + BYTE_PAD
     }
 
     /// The columns of token `t`.
@@ -214,23 +236,32 @@ impl Bytes {
 }
 
 impl Stage for Bytes {
-    const AREA: usize = 8192;
+    const AREA: usize = PLANE_AREA;
 
     fn new() -> Self {
-        Self {
-            bytes: [MaybeUninit::uninit(); _],
-            scales: [MaybeUninit::uninit(); _],
-            fixes: [MaybeUninit::uninit(); _],
-        }
+        Self([const { Plane::new() }; PLANES])
     }
 
     unsafe fn fill<const T: usize>(&mut self, m: &Matmul, t0: usize, k0: usize, cols: usize, fix: Fix) {
+        for (i, plane) in self.0.iter_mut().enumerate() {
+            // SAFETY: passed on; the planes of a row follow each other.
+            unsafe { plane.fill::<T>(m, i * plane_bytes(m.k), t0, k0, cols, fix) };
+        }
+    }
+}
+
+impl Plane {
+    /// Copies from the plane that begins `at` bytes into each row.
+    ///
+    /// # Safety
+    /// As [`Stage::fill`].
+    unsafe fn fill<const T: usize>(&mut self, m: &Matmul, at: usize, t0: usize, k0: usize, cols: usize, fix: Fix) {
         let blocks = cols / 32;
         for t in 0..T {
             let to = self.row::<T>(t).cast_mut();
-            // SAFETY: the source is a Q8 row of `m.k` columns; `T` rows of `AREA / T` bytes and a pad fit.
+            // SAFETY: the source is a plane of `m.k` columns; `T` rows of `PLANE_AREA / T` bytes and a pad fit.
             let (bytes, scales, sums) = unsafe {
-                let row = m.x.add((t0 + t) * m.x_stride);
+                let row = m.x.add((t0 + t) * m.x_stride + at);
                 core::ptr::copy_nonoverlapping(row.add(k0).cast(), to, cols);
                 (
                     core::slice::from_raw_parts(row.add(k0).cast::<i8>(), cols),

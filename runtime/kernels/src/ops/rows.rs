@@ -1,7 +1,7 @@
 //! Typed views of slots: every address a kernel hands to a primitive is checked here.
 
 use super::{Ctx, Slot, Vector, Weight};
-use crate::dtype::{ActType, GROUP};
+use crate::dtype::{ActType, GROUP, PLANES, plane_bytes};
 
 /// Rows of f32 or Q8 inside the arena.
 #[derive(Clone, Copy)]
@@ -72,14 +72,14 @@ impl Rows {
         unsafe { self.row(t).cast::<f32>().add(col) }
     }
 
-    /// The Q8 row `t` in its three pieces.
+    /// The Q8 row `t`.
     pub(super) fn q8(&self, t: usize) -> Q8Row {
         assert!(self.act == ActType::Q8, "not rows of Q8");
         Q8Row::new(self.row(t), self.cols)
     }
 }
 
-/// One Q8 row ([`ActType::Q8`]): bytes, scales, sums.
+/// One Q8 row ([`ActType::Q8`]): planes of bytes, scales, sums.
 #[derive(Clone, Copy)]
 pub(super) struct Q8Row {
     start: *mut u8,
@@ -112,13 +112,16 @@ impl Q8Row {
             piece.cols / Q8Row::BLOCK * Q8Row::WORD,
         );
         let scales = self.cols / Q8Row::BLOCK * Q8Row::WORD;
-        // SAFETY: the piece lies inside the row, as just checked; each of the three parts is inside its own part.
-        unsafe {
-            let from = piece.start;
-            from.copy_to_nonoverlapping(self.start.add(col), piece.cols);
-            let (from, to) = (from.add(piece.cols), self.start.add(self.cols));
-            from.copy_to_nonoverlapping(to.add(at), n);
-            from.add(n).copy_to_nonoverlapping(to.add(scales + at), n);
+        for plane in 0..PLANES {
+            // SAFETY: the piece lies inside the row, as just checked; each part of each plane is inside its own part.
+            unsafe {
+                let from = piece.start.add(plane * plane_bytes(piece.cols));
+                let to = self.start.add(plane * plane_bytes(self.cols));
+                from.copy_to_nonoverlapping(to.add(col), piece.cols);
+                let (from, to) = (from.add(piece.cols), to.add(self.cols));
+                from.copy_to_nonoverlapping(to.add(at), n);
+                from.add(n).copy_to_nonoverlapping(to.add(scales + at), n);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 pub mod arena;
 pub mod reference;
 
-use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
+use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP, PLANES, plane_bytes};
 use ck_kernels::isa::{Isa, Matmul};
 use ck_kernels::quant::{format, half};
 
@@ -160,7 +160,10 @@ impl Activations {
         let f32_at = |at: usize| f64::from(f32::from_ne_bytes(*row[at..].first_chunk().expect("in the row")));
         match self.act {
             ActType::Q8 => (0..self.k)
-                .map(|i| f64::from(row[i] as i8) * f32_at(self.k + i / 32 * 4))
+                .map(|i| {
+                    let plane = |at: usize| f64::from(row[at + i] as i8) * f32_at(at + self.k + i / 32 * 4);
+                    (0..PLANES).map(|p| plane(p * plane_bytes(self.k))).sum()
+                })
                 .collect(),
             _ => (0..self.k).map(|i| f32_at(4 * i)).collect(),
         }

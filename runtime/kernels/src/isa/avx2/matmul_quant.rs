@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::{load, store, tail_masks};
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
-use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel};
+use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel, Plane};
 
 /// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
 const AHEAD: usize = 4096;
@@ -291,16 +291,18 @@ unsafe fn tile<B: Blocks, const T: usize, const N: usize>(p: &Panel, g: usize, t
             for line in 0..step_bytes.div_ceil(64) {
                 _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(j * step_bytes + line * 64 + AHEAD).cast());
             }
-            let tokens = X {
-                bytes: x.row::<T>(t0).wrapping_add(at * 32),
-                stride: Bytes::stride::<T>(),
-                scales: x.scales().wrapping_add(at * T + t0),
-                fixes: x.fixes().wrapping_add(at * fixes * T + t0),
-                fix_stride: T,
-            };
-            for h in 0..2 {
-                // SAFETY: the block is in the chunk, the same columns are in the stage.
-                unsafe { B::add(&mut acc, w, j, h, tokens) };
+            for x in x.planes() {
+                let tokens = X {
+                    bytes: x.row::<T>(t0).wrapping_add(at * 32),
+                    stride: Plane::stride::<T>(),
+                    scales: x.scales().wrapping_add(at * T + t0),
+                    fixes: x.fixes().wrapping_add(at * fixes * T + t0),
+                    fix_stride: T,
+                };
+                for h in 0..2 {
+                    // SAFETY: the block is in the chunk, the same columns are in the stage.
+                    unsafe { B::add(&mut acc, w, j, h, tokens) };
+                }
             }
             at += 1;
         }

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use crate::dtype::{PLANES, plane_bytes};
 use crate::isa::scalar::quantize::scale_of_max;
 
 /// See [`crate::isa::scalar::quantize::quantize_row`].
@@ -14,33 +15,42 @@ pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
     let absolute = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
     for b in 0..n / 32 {
         // SAFETY: 32 floats of `x`.
-        let xs: [__m256; 4] = core::array::from_fn(|v| unsafe { _mm256_loadu_ps(x.add(32 * b + 8 * v)) });
-        let mut max = _mm256_setzero_ps();
-        let mut nan = _mm256_setzero_ps();
-        for x in xs {
-            max = _mm256_max_ps(max, _mm256_and_ps(x, absolute));
-            nan = _mm256_or_ps(nan, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
-        }
-        let is_nan = _mm256_movemask_ps(nan) != 0;
-        let (scale, inverse) = if is_nan {
-            (f32::NAN, 0.0)
-        } else {
-            scale_of_max(reduce_max(max))
-        };
-        let mut bytes = _mm256_setzero_si256();
-        if inverse != 0.0 {
-            let inverse = _mm256_set1_ps(inverse);
-            let q = xs.map(|x| round(_mm256_mul_ps(x, inverse)));
+        let mut xs: [__m256; 4] = core::array::from_fn(|v| unsafe { _mm256_loadu_ps(x.add(32 * b + 8 * v)) });
+        for plane in 0..PLANES {
+            let mut max = _mm256_setzero_ps();
+            let mut nan = _mm256_setzero_ps();
+            for x in xs {
+                max = _mm256_max_ps(max, _mm256_and_ps(x, absolute));
+                nan = _mm256_or_ps(nan, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            }
+            let is_nan = _mm256_movemask_ps(nan) != 0;
+            let (scale, inverse) = if is_nan {
+                (f32::NAN, 0.0)
+            } else {
+                scale_of_max(reduce_max(max))
+            };
+            let mut q = [_mm256_setzero_si256(); 4];
+            if inverse != 0.0 {
+                let inverse = _mm256_set1_ps(inverse);
+                for (q, x) in q.iter_mut().zip(xs) {
+                    *q = round(_mm256_mul_ps(x, inverse));
+                }
+            }
+            let factor = _mm256_set1_ps(scale);
+            for (x, q) in xs.iter_mut().zip(q) {
+                *x = _mm256_sub_ps(*x, _mm256_mul_ps(factor, _mm256_cvtepi32_ps(q)));
+            }
             let words = [_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])];
             // Packing works within 128-bit lanes: put the quads of bytes back in order.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words[0], words[1]), order);
-        }
-        // SAFETY: in `out`, behind `n` bytes, are `n / 32` scales and as many sums.
-        unsafe {
-            _mm256_storeu_si256(out.add(32 * b).cast(), bytes);
-            out.add(n + 4 * b).cast::<f32>().write(scale);
-            out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum(bytes));
+            let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words[0], words[1]), order);
+            // SAFETY: in a plane, behind `n` bytes, are `n / 32` scales and as many sums.
+            unsafe {
+                let out = out.add(plane * plane_bytes(n));
+                _mm256_storeu_si256(out.add(32 * b).cast(), bytes);
+                out.add(n + 4 * b).cast::<f32>().write(scale);
+                out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum(bytes));
+            }
         }
     }
 }

@@ -346,16 +346,18 @@ unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x
                 // SAFETY: the block is in the chunk, the same columns are in the stage.
                 unsafe {
                     let (quads, scale) = B::unpack(w[i], j);
-                    for t in 0..T {
-                        acc[i][t] = B::add(
-                            acc[i][t],
-                            &quads,
-                            scale,
-                            x.row::<T>(t).add(at * 32),
-                            x.scales().add(at * T + t),
-                            x.fixes().add(at * fixes * T + t),
-                            T,
-                        );
+                    for x in x.planes() {
+                        for t in 0..T {
+                            acc[i][t] = B::add(
+                                acc[i][t],
+                                &quads,
+                                scale,
+                                x.row::<T>(t).add(at * 32),
+                                x.scales().add(at * T + t),
+                                x.fixes().add(at * fixes * T + t),
+                                T,
+                            );
+                        }
                     }
                 }
             }

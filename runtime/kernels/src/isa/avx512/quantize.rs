@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use crate::dtype::{PLANES, plane_bytes};
 use crate::isa::scalar::quantize::scale_of_max;
 
 /// See [`crate::isa::scalar::quantize::quantize_row`].
@@ -12,25 +13,31 @@ use crate::isa::scalar::quantize::scale_of_max;
 pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
     debug_assert!(n.is_multiple_of(32));
     for b in 0..n / 32 {
-        // SAFETY: 32 floats of `x`; in `out`, behind `n` bytes, `n / 32` scales and as many sums.
-        unsafe {
-            let lo = _mm512_loadu_ps(x.add(32 * b));
-            let hi = _mm512_loadu_ps(x.add(32 * b + 16));
+        // SAFETY: 32 floats of `x`.
+        let (mut lo, mut hi) = unsafe { (_mm512_loadu_ps(x.add(32 * b)), _mm512_loadu_ps(x.add(32 * b + 16))) };
+        for plane in 0..PLANES {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(lo, hi) != 0;
             let max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(lo), _mm512_abs_ps(hi)));
             let (scale, inverse) = if nan { (f32::NAN, 0.0) } else { scale_of_max(max) };
-            let mut bytes = _mm256_setzero_si256();
+            let mut whole = [_mm512_setzero_si512(); 2];
             if inverse != 0.0 {
                 let inverse = _mm512_set1_ps(inverse);
-                let (lo, hi) = (round(_mm512_mul_ps(lo, inverse)), round(_mm512_mul_ps(hi, inverse)));
-                bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(hi), _mm512_cvtepi32_epi8(lo));
+                whole = [round(_mm512_mul_ps(lo, inverse)), round(_mm512_mul_ps(hi, inverse))];
             }
+            let bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(whole[1]), _mm512_cvtepi32_epi8(whole[0]));
+            let factor = _mm512_set1_ps(scale);
+            lo = _mm512_sub_ps(lo, _mm512_mul_ps(factor, _mm512_cvtepi32_ps(whole[0])));
+            hi = _mm512_sub_ps(hi, _mm512_mul_ps(factor, _mm512_cvtepi32_ps(whole[1])));
             let ones = _mm256_set1_epi8(1);
             let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, bytes);
             let sum = _mm512_reduce_add_epi32(_mm512_zextsi256_si512(sums));
-            _mm256_storeu_si256(out.add(32 * b).cast(), bytes);
-            out.add(n + 4 * b).cast::<f32>().write(scale);
-            out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum);
+            // SAFETY: in a plane, behind `n` bytes, are `n / 32` scales and as many sums.
+            unsafe {
+                let out = out.add(plane * plane_bytes(n));
+                _mm256_storeu_si256(out.add(32 * b).cast(), bytes);
+                out.add(n + 4 * b).cast::<f32>().write(scale);
+                out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum);
+            }
         }
     }
 }

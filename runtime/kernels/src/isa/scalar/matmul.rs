@@ -2,7 +2,7 @@
 
 use core::slice;
 
-use crate::dtype::{DType, GROUP};
+use crate::dtype::{DType, GROUP, PLANES, plane_bytes};
 use crate::isa::Matmul;
 use crate::quant::half::{bf16_to_f32, f16_to_f32};
 use crate::quant::scale_min;
@@ -10,18 +10,18 @@ use crate::quant::scale_min;
 /// One accumulator per row of a group.
 type Sums = [f32; GROUP];
 
-/// A row of activations as [`crate::dtype::ActType::Q8`] stores it.
-struct Q8Row<'a> {
+/// A plane of a row of activations as [`crate::dtype::ActType::Q8`] stores it.
+struct Plane<'a> {
     bytes: &'a [i8],
     scales: &'a [f32],
     sums: &'a [i32],
 }
 
-impl<'a> Q8Row<'a> {
+impl<'a> Plane<'a> {
     /// # Safety
-    /// `x` is a Q8 row of `k` elements.
+    /// `x` is a plane of a Q8 row of `k` elements.
     unsafe fn new(x: *const u8, k: usize) -> Self {
-        // SAFETY: the layout of Q8 rows; `k` is a multiple of 32, so scales and sums are aligned as the row is.
+        // SAFETY: the layout of a plane; `k` is a multiple of 32, so scales and sums are aligned as the row is.
         unsafe {
             Self {
                 bytes: slice::from_raw_parts(x.cast(), k),
@@ -91,17 +91,19 @@ unsafe fn blocks<const BYTES: usize>(m: &Matmul, dtype: DType, dot: impl Fn(&[u8
     const MOST: usize = 8;
     let per = dtype.block_len() / 32;
     // SAFETY: quantised weights come with Q8 rows.
-    let row = |x: *const u8| unsafe { Q8Row::new(x, m.k) };
+    let row = |x: *const u8| unsafe { [0, 1].map(|plane| Plane::new(x.add(plane * plane_bytes(m.k)), m.k)) };
     // SAFETY: passed on.
     unsafe {
-        each(m, dtype, row, |group, x, sums| {
-            let mut xs = x.blocks();
+        each(m, dtype, row, |group, planes: &[Plane<'_>; PLANES], sums| {
+            let mut planes = planes.each_ref().map(Plane::blocks);
             for block in group.as_chunks::<BYTES>().0 {
-                let mut beside = [(&[0; 32], 0.0, 0); MOST];
-                for (to, from) in beside[..per].iter_mut().zip(&mut xs) {
-                    *to = from;
+                for xs in &mut planes {
+                    let mut beside = [(&[0; 32], 0.0, 0); MOST];
+                    for (to, from) in beside[..per].iter_mut().zip(xs) {
+                        *to = from;
+                    }
+                    dot(block, &beside[..per], sums);
                 }
-                dot(block, &beside[..per], sums);
             }
         });
     }

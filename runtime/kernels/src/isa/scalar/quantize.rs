@@ -1,5 +1,6 @@
 //! Activations to [`crate::dtype::ActType::Q8`].
 
+use crate::dtype::{PLANES, plane_bytes};
 use crate::quant::round_i8;
 
 /// One Q8 row of `n` floats.
@@ -8,32 +9,30 @@ use crate::quant::round_i8;
 /// as it would be without quantisation. Blocks whose scale would not be a normal number are zero.
 ///
 /// # Safety
-/// `n` is a multiple of 32, `x` is valid for reads of `n` floats, `out` for writes of `n + n / 4` bytes and aligned to
-/// 4; they do not overlap.
+/// `n` is a multiple of 32, `x` is valid for reads of `n` floats, `out` for writes of [`PLANES`] times
+/// [`plane_bytes`]`(n)` bytes and aligned to 4; they do not overlap.
 pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
     debug_assert!(n.is_multiple_of(32));
-    // SAFETY: the caller vouches for all three ranges; `n` bytes keep the alignment of 4.
-    let (x, bytes, scales, sums) = unsafe {
-        (
-            core::slice::from_raw_parts(x, n),
-            core::slice::from_raw_parts_mut(out.cast::<i8>(), n),
-            core::slice::from_raw_parts_mut(out.add(n).cast::<f32>(), n / 32),
-            core::slice::from_raw_parts_mut(out.add(n + n / 8).cast::<i32>(), n / 32),
-        )
-    };
-    for (b, (xs, qs)) in x
-        .as_chunks::<32>()
-        .0
-        .iter()
-        .zip(bytes.as_chunks_mut::<32>().0)
-        .enumerate()
-    {
-        let (scale, inverse) = scale(xs);
-        for (x, q) in xs.iter().zip(qs.iter_mut()) {
-            *q = if inverse == 0.0 { 0 } else { round_i8(x * inverse) };
+    // SAFETY: the caller vouches for the floats.
+    let blocks = unsafe { core::slice::from_raw_parts(x, n) }.as_chunks::<32>().0;
+    for (b, block) in blocks.iter().enumerate() {
+        let mut rest = *block;
+        for plane in 0..PLANES {
+            let (scale, inverse) = scale(&rest);
+            let bytes = rest.map(|x| if inverse == 0.0 { 0 } else { round_i8(x * inverse) });
+            for (x, q) in rest.iter_mut().zip(bytes) {
+                *x -= scale * f32::from(q);
+            }
+            // SAFETY: in a plane, behind `n` bytes, are `n / 32` scales and as many sums; `n` bytes, and a plane, keep
+            // the alignment of 4.
+            unsafe {
+                let out = out.add(plane * plane_bytes(n));
+                out.add(32 * b).cast::<[i8; 32]>().write(bytes);
+                out.add(n + 4 * b).cast::<f32>().write(scale);
+                let sum = bytes.iter().map(|q| i32::from(*q)).sum();
+                out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum);
+            }
         }
-        scales[b] = scale;
-        sums[b] = qs.iter().map(|q| i32::from(*q)).sum();
     }
 }
 
