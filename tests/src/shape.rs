@@ -45,9 +45,6 @@ pub struct Shape {
     pub dtype: DType,
     /// Types of the matrices whose name ends so.
     pub dtypes: Vec<(&'static str, DType)>,
-    /// Standard deviation of matrices, as of random weights that `ckc synth` makes; `1 / sqrt(columns)` if none is
-    /// given: outputs then are as large as inputs.
-    pub sigma: Option<f32>,
     /// Seed of the weights.
     pub seed: u64,
 }
@@ -74,7 +71,6 @@ impl Default for Shape {
             kv: "f32",
             dtype: DType::F32,
             dtypes: Vec::new(),
-            sigma: None,
             seed: 1,
         }
     }
@@ -154,7 +150,7 @@ impl Shape {
                 file.tensor(&t.name, &[t.cols], 0, floats.flat_map(f32::to_le_bytes).collect())
             } else {
                 let dtype = self.dtype_of(&t.name);
-                let sigma = self.sigma.unwrap_or(1.0 / (t.cols as f32).sqrt());
+                let sigma = 1.0 / (t.cols as f32).sqrt();
                 let rows = (0..t.rows)
                     .flat_map(|_| row(dtype, t.cols, sigma, &mut random))
                     .collect();

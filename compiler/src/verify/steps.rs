@@ -82,12 +82,8 @@ impl Stepwise<'_> {
     /// Everything that the step wrote.
     fn compare(&self, call: &Call<'_>, planned: &EntryLayout, op: &Op, step: &Step, outcome: &mut Outcome) {
         let (graph, model) = (&planned.entry.graph, &self.planned.model.graph);
-        let is_output = |name: &str| model.outputs.iter().any(|t| model.tensor(*t).name == name);
         let mut put = |tensor: String, got: &[f32], want: &[f32]| {
-            let tolerance = match outcome.tolerance {
-                output if is_output(&tensor) => output,
-                output => output.inner(model),
-            };
+            let tolerance = outcome.tolerance;
             outcome.push(Compared {
                 entry: planned.entry.name,
                 positions: call.positions.clone(),
