@@ -110,7 +110,7 @@ fn totals(layout: &Layout, model: &Graph) -> Totals {
     Totals {
         arena_bytes: layout.arena_bytes,
         lower_bound_bytes: lower,
-        status: status(layout.arena_bytes, lower),
+        status: status(layout, layout.arena_bytes, lower),
         naive_bytes: layout.regions.iter().map(|r| r.naive).sum(),
         kv_bytes_per_token: model.caches.iter().map(per_token).sum(),
         weights_bytes,
@@ -119,9 +119,14 @@ fn totals(layout: &Layout, model: &Graph) -> Totals {
     }
 }
 
-fn status(bytes: u64, lower: u64) -> Status {
+/// Bytes that only the activations add to their bound are as well judged as their plan is.
+fn status(layout: &Layout, bytes: u64, lower: u64) -> Status {
+    let proven = |e: &EntryLayout| e.solution.status == crate::plan::Status::OptimalSearch;
+    let fullest = layout.entries.iter().max_by_key(|e| e.solution.peak);
     if bytes <= lower {
         Status::Optimal
+    } else if layout.kind == super::Kind::Packed && fullest.is_some_and(proven) {
+        Status::OptimalSearch
     } else {
         Status::Feasible { gap: bytes - lower }
     }
@@ -147,7 +152,7 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
         bytes,
         lower_bound: region.lower_bound,
         naive: region.naive,
-        status: status(bytes, region.lower_bound),
+        status: status(layout, bytes, region.lower_bound),
         plan,
     }
 }
