@@ -110,6 +110,19 @@ pub fn node(planned: &Planned, name: &str) -> Result<String, Diagnostic> {
             t.id, t.entry, t.dtype, t.shape, t.region, t.offset, t.bytes, t.first, t.last
         );
     }
+    for t in report
+        .tensors
+        .iter()
+        .filter(|t| t.id.rsplit_once('.').is_some_and(|(cache, _)| cache == name))
+    {
+        if t.region == "kv" {
+            let _ = writeln!(
+                out,
+                "cache `{}`: {} {:?} at {:#x}, {} bytes, alive always",
+                t.id, t.dtype, t.shape, t.offset, t.bytes
+            );
+        }
+    }
     for entry in &planned.layout.entries {
         let away = |s: &&crate::fuse::Site| s.outcome.as_ref().is_ok_and(|gone| gone.iter().any(|t| t == name));
         for site in entry.entry.sites.iter().filter(away) {

@@ -30,7 +30,7 @@ fn uninterrupted() -> MutexGuard<'static, ()> {
 /// # Errors
 /// The operating system refuses, or somebody else handles the signals already.
 pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
-    ctrlc::try_set_handler(|| {
+    let set = ctrlc::try_set_handler(|| {
         let _moved = lock(&MOVING);
         let paths = lock(&PENDING);
         for path in paths.iter() {
@@ -44,7 +44,12 @@ pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
         }
         // The locks are kept: whoever fails because its folder is gone waits in `drop`, and the exit code is ours.
         std::process::exit(INTERRUPTED)
-    })
+    });
+    match set {
+        // Whoever started this process has the signal ignored: then it does not interrupt.
+        Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        other => other,
+    }
 }
 
 /// A temporary file or folder that an interruption removes. Dropping it only ends that; whoever made it removes it.
