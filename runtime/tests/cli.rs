@@ -88,7 +88,6 @@ fn wrong_command_lines_exit_with_2_and_say_why() {
         ("logits --ids 1", "--out"),
         ("logits --out x", "--ids"),
         ("logits --out x --ids 1,x", "`x`"),
-        ("logits --out x --ids -1", "`-1`"),
         ("logits --out x --ids 1,2 --decode-from 3", "there are 2 ids"),
         ("logits --out x --ids 1,2 --prefill-chunks 1", "sum to 2"),
         ("logits --out x --ids 1,2 --prefill-chunks 2,0", "at least one id"),
@@ -131,6 +130,7 @@ fn what_goes_wrong_exits_with_1_and_writes_nothing() {
     let too_long = list(&prompt(CONTEXT + 1));
     for (line, why) in [
         (format!("logits --ids 1,80 --out {out}"), "token id 80 at index 1"),
+        (format!("logits --ids -1 --out {out}"), "token id -1 at index 0"),
         (
             format!("logits --ids {too_long} --decode-from 3 --out {out}"),
             "so that 50 fit",
