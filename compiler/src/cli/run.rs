@@ -1,7 +1,7 @@
 //! Each command: call the library, print, choose the exit code.
 
-use std::io::{IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,9 +14,6 @@ use crate::graph::dump::dump;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
 use crate::{explain, import, model, output, plan, verify};
-
-/// Largest layout report that is read; one of a model with 126 layers has about 2 MB.
-const MAX_REPORT: u64 = 256 << 20;
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -184,23 +181,14 @@ fn show_plan(args: &Plan) -> Outcome {
 }
 
 fn diff(args: &Diff) -> Outcome {
-    let read = |path: &PathBuf| {
-        let name = path.display().to_string();
-        let failed = |what: String| Exit::from(vec![Diagnostic::new("CK0907", what).in_file(&name)]);
-        let mut text = String::new();
-        let file = std::fs::File::open(path);
-        let read = file.and_then(|file| file.take(MAX_REPORT + 1).read_to_string(&mut text));
-        read.map_err(|e| failed(format!("cannot read the report: {e}")))?;
-        if text.len() as u64 > MAX_REPORT {
-            return Err(failed(format!(
-                "not a layout report: it has more than {MAX_REPORT} bytes"
-            )));
-        }
-        report::from_json(&text).map_err(|e| failed(e.to_string()))
-    };
     // Bad input is 2 here: 1 is taken by nothing, 3 by budgets, so that CI can tell them apart.
-    let usage = |_: Exit| Exit(super::USAGE);
-    let (old, new) = (read(&args.old).map_err(usage)?, read(&args.new).map_err(usage)?);
+    let read = |path: &Path| {
+        report::load(path).map_err(|problems| {
+            let _ = Exit::from(problems);
+            Exit(super::USAGE)
+        })
+    };
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
     let diff = report::diff(
         &old,
         &new,

@@ -3,15 +3,18 @@
 //! [`Report`] is filled by the compile pipeline and read back by `ckc diff`. This module knows what a report says, not
 //! how it came about: no graph, no planner, no kernels.
 
+pub mod codes;
 mod diff;
 mod html;
 mod json;
+mod load;
 mod text;
 mod types;
 
 pub use diff::{Diff, DiffOptions, Verdict, diff};
 pub use html::to_html;
 pub use json::{ReadError, from_json, to_json};
+pub use load::load;
 pub use text::to_text;
 pub use types::{
     Barrier, Entry, FuseOutcome, Fusion, Header, Live, Move, Options, Partition, Peak, Plan, Region, Report, SCHEMA,
