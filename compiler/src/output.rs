@@ -11,8 +11,8 @@ use crate::diag::Diagnostic;
 /// Exit code of an interrupted process: 128 and the number of SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// What an interruption removes.
-static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What an interruption removes: a file or folder, and the folders it was made in, innermost first, if they are empty.
+static PENDING: Mutex<Vec<(PathBuf, Vec<PathBuf>)>> = Mutex::new(Vec::new());
 
 /// Held while something is moved into place: an interruption comes before or after, never in between.
 static MOVING: Mutex<()> = Mutex::new(());
@@ -32,8 +32,8 @@ fn uninterrupted() -> MutexGuard<'static, ()> {
 pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
     let set = ctrlc::try_set_handler(|| {
         let _moved = lock(&MOVING);
-        let paths = lock(&PENDING);
-        for path in paths.iter() {
+        let pending = lock(&PENDING);
+        for (path, made) in pending.iter() {
             // The other thread may be writing a file into the folder that is being emptied.
             for _ in 0..8 {
                 let removed = std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path));
@@ -41,6 +41,7 @@ pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
                     break;
                 }
             }
+            remove_empty(made);
         }
         // The locks are kept: whoever fails because its folder is gone waits in `drop`, and the exit code is ours.
         std::process::exit(INTERRUPTED)
@@ -59,14 +60,19 @@ pub struct Pending(PathBuf);
 impl Pending {
     /// From now on `path` is removed by an interruption.
     pub fn new(path: &Path) -> Pending {
-        lock(&PENDING).push(path.to_path_buf());
+        Pending::below(path, &[])
+    }
+
+    /// As [`Pending::new`], and the folders `made` for it, innermost first, if they are empty then.
+    fn below(path: &Path, made: &[PathBuf]) -> Pending {
+        lock(&PENDING).push((path.to_path_buf(), made.to_vec()));
         Pending(path.to_path_buf())
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        lock(&PENDING).retain(|path| *path != self.0);
+        lock(&PENDING).retain(|(path, _)| *path != self.0);
     }
 }
 
@@ -87,15 +93,15 @@ impl Stage {
     pub fn beside(out: &Path) -> io::Result<Stage> {
         let parent = parent(out);
         let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
-        let made = parent.ancestors().take_while(missing).map(Path::to_path_buf).collect();
+        let made: Vec<PathBuf> = parent.ancestors().take_while(missing).map(Path::to_path_buf).collect();
         std::fs::create_dir_all(parent)?;
         let folder = temporary()
             .permissions(Permissions::from_mode(0o777))
             .tempdir_in(parent)?;
         let path = folder.keep();
         Ok(Stage {
+            _pending: Pending::below(&path, &made),
             made,
-            _pending: Pending::new(&path),
             path,
         })
     }
@@ -137,9 +143,14 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // Already gone when it was moved; a parent with something in it stays.
         let _ = std::fs::remove_dir_all(&self.path);
-        for folder in &self.made {
-            let _ = std::fs::remove_dir(folder);
-        }
+        remove_empty(&self.made);
+    }
+}
+
+/// Removes those of the folders that hold nothing.
+fn remove_empty(folders: &[PathBuf]) {
+    for folder in folders {
+        let _ = std::fs::remove_dir(folder);
     }
 }
 
