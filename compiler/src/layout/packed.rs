@@ -130,7 +130,7 @@ fn problem(
     let at = |t| live.iter().position(|(o, _)| *o == Operand::Tensor(t));
     for (dst, src) in entry.in_place() {
         if let (Some(dst), Some(src)) = (at(dst), at(src)) {
-            problem.aliases.push(Alias::InPlace { dst, src });
+            problem.aliases.push(Alias::InPlace { dst, src, delta: 0 });
         }
     }
     (problem, live)

@@ -3,16 +3,20 @@
 //! Views are given. In-place merges are chosen. Merging two buffers never raises the lower bound (bytes that are live
 //! twice count once), but it ties their offsets together, and two merges can exclude each other.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use super::bound::lower_bound;
-use super::item::{Item, Rect, coalesce, round_down, round_up};
-use super::problem::{Alias, PlanError, Problem};
+use super::error::PlanError;
+use super::item::{self, Item, Rect, coalesce, round_down, round_up};
+use super::problem::{Alias, Problem};
 
 /// One way to resolve a problem's aliases.
 #[derive(Clone, Debug)]
 pub(super) struct Aliasing {
     /// What is to be placed.
     pub items: Vec<Item>,
-    /// In-place pairs `(dst, src)` that start at the same byte, sorted.
+    /// In-place pairs `(dst, src)` that lie at their distance, sorted.
     pub merged: Vec<(usize, usize)>,
 }
 
@@ -27,28 +31,39 @@ struct Groups<'p> {
     /// Buffers of each group; empty once merged away.
     members: Vec<Vec<usize>>,
     /// Declared in-place pairs, sorted.
-    declared: &'p [(usize, usize)],
+    declared: &'p [InPlace],
+    /// Bytes that nothing may use.
+    reserved: &'p [Range<u64>],
     /// The smallest alignment of a group of views that is ever live. Every base is a multiple of it, with merges too, so
     /// growing rectangles outwards to it loses nothing.
     unit: u64,
 }
 
+/// An in-place pair that may be merged: `(dst, src, delta)`.
+type InPlace = (usize, usize, i64);
+
 /// How many orders of the in-place merges are tried, in buffers looked at.
 const TRIAL_WORK: usize = 1_000_000;
 
-/// The aliasings worth planning, the one with the most sharing first; the last takes no in-place merge.
-pub(super) fn choices(problem: &Problem) -> Result<Vec<Aliasing>, PlanError> {
-    let mut declared: Vec<(usize, usize)> = problem
+/// The aliasings worth planning, the one with the most sharing first; the last takes no in-place merge. The `reserved`
+/// ranges are items of each, after all others.
+pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Vec<Aliasing>, PlanError> {
+    let buffers = &problem.buffers;
+    let apart: BTreeSet<(usize, usize)> = problem.apart.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
+    let mut declared: Vec<InPlace> = problem
         .aliases
         .iter()
         .filter_map(|a| match *a {
-            Alias::InPlace { dst, src } if dst != src => Some((dst, src)),
+            Alias::InPlace { dst, src, delta } if dst != src => Some((dst, src, delta)),
             _ => None,
         })
+        // Only what would share bytes.
+        .filter(|&(dst, src, delta)| delta < buffers[src].size as i64 && -delta < buffers[dst].size as i64)
+        .filter(|&(dst, src, _)| !apart.contains(&(dst, src)))
         .collect();
     declared.sort_unstable();
     declared.dedup();
-    let views = Groups::views(problem, &declared)?;
+    let views = Groups::views(problem, &declared, reserved)?;
     let plain = views.aliasing(Vec::new());
     if declared.is_empty() {
         return Ok(vec![plain]);
@@ -63,18 +78,17 @@ pub(super) fn choices(problem: &Problem) -> Result<Vec<Aliasing>, PlanError> {
 
 /// Takes merges greedily, largest first, then gives each refused merge one chance to go first, keeping what lowers the
 /// bound.
-fn best_merges(views: &Groups<'_>, declared: &[(usize, usize)]) -> Aliasing {
+fn best_merges(views: &Groups<'_>, declared: &[InPlace]) -> Aliasing {
     let buffers = &views.problem.buffers;
     let mut order = declared.to_vec();
-    order.sort_by_cached_key(|&(dst, src)| {
+    order.sort_by_cached_key(|&(dst, src, delta)| {
         let (d, s) = (&buffers[dst], &buffers[src]);
-        let birth = |live: &[std::ops::Range<u32>]| live.iter().map(|r| r.start).min();
+        let birth = |live: &[Range<u32>]| live.iter().map(|r| r.start).min();
         (
             std::cmp::Reverse(d.size.min(s.size)),
             birth(&d.live),
             birth(&s.live),
-            d.size,
-            s.size,
+            (d.size, s.size, delta),
             dst,
             src,
         )
@@ -85,7 +99,7 @@ fn best_merges(views: &Groups<'_>, declared: &[(usize, usize)]) -> Aliasing {
     let refused: Vec<_> = order
         .iter()
         .copied()
-        .filter(|pair| best.merged.binary_search(pair).is_err())
+        .filter(|&(dst, src, _)| best.merged.binary_search(&(dst, src)).is_err())
         .collect();
     for pair in refused.into_iter().take(trials) {
         let mut first: Vec<_> = std::iter::once(pair)
@@ -103,7 +117,7 @@ fn best_merges(views: &Groups<'_>, declared: &[(usize, usize)]) -> Aliasing {
 
 impl<'p> Groups<'p> {
     /// The groups that views force.
-    fn views(problem: &'p Problem, declared: &'p [(usize, usize)]) -> Result<Self, PlanError> {
+    fn views(problem: &'p Problem, declared: &'p [InPlace], reserved: &'p [Range<u64>]) -> Result<Self, PlanError> {
         let n = problem.buffers.len();
         let mut groups = Self {
             problem,
@@ -111,6 +125,7 @@ impl<'p> Groups<'p> {
             delta: vec![0; n],
             members: (0..n).map(|i| vec![i]).collect(),
             declared,
+            reserved,
             unit: 1,
         };
         for alias in &problem.aliases {
@@ -141,12 +156,33 @@ impl<'p> Groups<'p> {
                 });
             }
         }
+        groups.check_apart()?;
         let live = groups
             .members
             .iter()
             .filter(|m| m.iter().any(|&i| problem.buffers[i].occupies()));
         groups.unit = live.map(|m| groups.align(m)).min().unwrap_or(1);
         Ok(groups)
+    }
+
+    /// What is to be kept apart must not be tied together on the same bytes.
+    fn check_apart(&self) -> Result<(), PlanError> {
+        let buffers = &self.problem.buffers;
+        let meet = |&&(a, b): &&(usize, usize)| {
+            let (x, y) = (&buffers[a], &buffers[b]);
+            self.of[a] == self.of[b]
+                && x.occupies()
+                && y.occupies()
+                && self.delta[a] < self.delta[b] + y.size as i64
+                && self.delta[b] < self.delta[a] + x.size as i64
+        };
+        match self.problem.apart.iter().find(meet) {
+            Some(&(a, b)) => Err(PlanError::ApartTogether {
+                a: buffers[a].id.clone(),
+                b: buffers[b].id.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The alignment of a group's base.
@@ -204,28 +240,29 @@ impl<'p> Groups<'p> {
     }
 
     /// Applies every merge of `order` that is legal at its turn.
-    fn merge_in_order(&self, order: &[(usize, usize)]) -> Aliasing {
+    fn merge_in_order(&self, order: &[InPlace]) -> Aliasing {
         let mut groups = self.clone();
-        for &(dst, src) in order {
+        for &(dst, src, delta) in order {
             let (from, to) = (groups.of[dst], groups.of[src]);
-            let shift = groups.delta[src] - groups.delta[dst];
+            let shift = groups.delta[src] + delta - groups.delta[dst];
             if from != to && groups.mergeable(from, to, shift) {
                 groups.join(from, to, shift);
             }
         }
-        // Every declared pair that ended up at one byte counts, whichever merge brought it there.
-        let merged = self
+        // Every declared pair that ended up at its distance counts, whichever merge brought it there.
+        let mut merged: Vec<(usize, usize)> = self
             .declared
             .iter()
-            .copied()
-            .filter(|&(d, s)| groups.of[d] == groups.of[s] && groups.delta[d] == groups.delta[s])
-            .filter(|&(d, s)| self.of[d] != self.of[s])
+            .filter(|&&(d, s, delta)| groups.of[d] == groups.of[s] && groups.delta[d] == groups.delta[s] + delta)
+            .filter(|&&(d, s, _)| self.of[d] != self.of[s])
+            .map(|&(d, s, _)| (d, s))
             .collect();
+        merged.dedup();
         groups.aliasing(merged)
     }
 
     /// Whether the two groups may be tied together at this distance: pins and alignments agree, and members that are
-    /// live together and share bytes are a declared in-place pair at one offset.
+    /// live together and share bytes are a declared in-place pair at its distance.
     fn mergeable(&self, from: usize, to: usize, shift: i64) -> bool {
         let both: Vec<usize> = self.members[from].iter().chain(&self.members[to]).copied().collect();
         let delta = |i: usize| {
@@ -249,8 +286,12 @@ impl<'p> Groups<'p> {
                     .any(|x| bb.live.iter().any(|y| x.start.max(y.start) < x.end.min(y.end)))
         };
         let allowed = |a: usize, b: usize| {
-            delta(a) == delta(b)
-                && (self.declared.binary_search(&(a, b)).is_ok() || self.declared.binary_search(&(b, a)).is_ok())
+            let declared = |dst, src| {
+                self.declared
+                    .binary_search(&(dst, src, delta(dst) - delta(src)))
+                    .is_ok()
+            };
+            declared(a, b) || declared(b, a)
         };
         self.members[from]
             .iter()
@@ -278,16 +319,18 @@ impl<'p> Groups<'p> {
                     pinned: members.iter().find_map(|&i| buffers[i].pinned.map(|p| p - distance(i))),
                     rects: coalesce(rects.collect()),
                     members: list,
+                    reserved: false,
                 }
             })
             .collect();
         items.sort_unstable_by_key(|item| item.members[0].0);
+        items.extend(item::reserved(self.reserved, self.unit));
         Aliasing { items, merged }
     }
 }
 
 /// The rectangles of one buffer at `distance` from its item's base, grown outwards to the unit.
-fn rects_of(live: &[std::ops::Range<u32>], distance: u64, size: u64, unit: u64) -> impl Iterator<Item = Rect> + '_ {
+fn rects_of(live: &[Range<u32>], distance: u64, size: u64, unit: u64) -> impl Iterator<Item = Rect> + '_ {
     let (start, end) = (round_down(distance, unit), round_up(distance + size, unit));
     live.iter()
         .filter(move |r| size > 0 && !r.is_empty())

@@ -5,7 +5,7 @@ use super::item::Item;
 /// The most live bytes, and the first clock value at which they are live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// Bytes; also at least the end of every pinned item.
+    /// Bytes, with the reserved ranges they lie around; also at least the end of every pinned item.
     pub bytes: u64,
     /// Clock value.
     pub at: u32,
@@ -15,7 +15,7 @@ pub(super) struct Bound {
 pub(super) fn lower_bound(items: &[Item]) -> Bound {
     // (time, 0 = ends | 1 = starts, item, rectangle): at equal times ends come first, intervals being half-open.
     let mut events = Vec::new();
-    for (i, item) in items.iter().enumerate() {
+    for (i, item) in items.iter().enumerate().filter(|(_, item)| !item.reserved) {
         for (r, rect) in item.rects.iter().enumerate() {
             events.push((rect.lo, 1u8, i, r));
             events.push((rect.hi, 0u8, i, r));
@@ -37,7 +37,14 @@ pub(super) fn lower_bound(items: &[Item]) -> Bound {
             best = Bound { bytes: live, at };
         }
     }
-    for item in items.iter().filter(|item| !item.rects.is_empty()) {
+    // What is live must find room between the reserved ranges, which are ascending.
+    for item in items.iter().filter(|item| item.reserved) {
+        let start = item.pinned.unwrap_or(0);
+        if best.bytes > start {
+            best.bytes += item.extent();
+        }
+    }
+    for item in items.iter().filter(|item| !item.reserved && !item.rects.is_empty()) {
         best.bytes = best.bytes.max(item.pinned.map_or(0, |base| base + item.extent()));
     }
     best

@@ -122,7 +122,7 @@ pub fn read(text: &str) -> Result<Table, CsvError> {
                 .iter()
                 .map(|r| Buffer::new(r.0, r.3, r.4, tick(r.1)..tick(r.2)))
                 .collect(),
-            aliases: Vec::new(),
+            ..Problem::default()
         },
         times: raw.iter().map(|r| (r.1, r.2)).collect(),
         aligned: align.is_some(),

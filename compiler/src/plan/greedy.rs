@@ -114,7 +114,9 @@ impl<'a> Portfolio<'a> {
                 shelf.insert(&self.items[i], bases[i]);
             }
         }
-        let peak = shelf.slabs.iter().map(|s| s.end).max().unwrap_or(0);
+        let top = |(item, base): (&Item, &u64)| if item.reserved { 0 } else { base + item.extent() };
+        let live = self.items.iter().zip(&bases).filter(|(item, _)| !item.rects.is_empty());
+        let peak = live.map(top).max().unwrap_or(0);
         Layout { name, bases, peak }
     }
 }
@@ -232,7 +234,8 @@ fn place_pinned(items: &[Item]) -> Result<Shelf, (usize, usize)> {
     let pinned: Vec<usize> = (0..items.len()).filter(|&i| items[i].pinned.is_some()).collect();
     for (n, &i) in pinned.iter().enumerate() {
         let base = items[i].pinned.unwrap_or(0);
-        for &j in &pinned[..n] {
+        // Pins were held against the reserved ranges byte by byte; here both are grown to the placement unit.
+        for &j in pinned[..n].iter().filter(|&&j| items[i].reserved == items[j].reserved) {
             let other = items[j].pinned.unwrap_or(0);
             let meets = |a: &Rect, b: &Rect| {
                 a.lo < b.hi && b.lo < a.hi && base + a.start < other + b.end && other + b.start < base + a.end
@@ -266,7 +269,7 @@ fn features(items: &[Item]) -> Vec<Features> {
                 spans[i],
                 &items[i].rects,
                 items[i].align,
-                items[i].members[0].0,
+                items[i].members.first(),
             )
         };
         key(a).cmp(&key(b))

@@ -24,6 +24,8 @@ pub(super) struct Item {
     pub pinned: Option<u64>,
     /// What the item occupies, and when. Sorted; empty when it never occupies anything.
     pub rects: Vec<Rect>,
+    /// Not a buffer but bytes that nothing may use: pinned, without members, and no part of a peak.
+    pub reserved: bool,
 }
 
 impl Item {
@@ -38,6 +40,37 @@ impl Item {
         let hi = self.rects.iter().map(|r| r.hi).max().unwrap_or(0);
         (lo, hi)
     }
+}
+
+/// The reserved ranges as items, ascending, grown outwards to `unit` and joined. Every base and end is a multiple of the
+/// unit, so nothing is lost.
+pub(super) fn reserved(ranges: &[std::ops::Range<u64>], unit: u64) -> Vec<Item> {
+    let mut sorted: Vec<(u64, u64)> = ranges
+        .iter()
+        .filter(|r| !r.is_empty())
+        .map(|r| (round_down(r.start, unit), round_up(r.end, unit)))
+        .collect();
+    sorted.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in sorted {
+        match joined.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    let item = |(start, end)| Item {
+        members: Vec::new(),
+        align: unit,
+        pinned: Some(start),
+        rects: vec![Rect {
+            start: 0,
+            end: end - start,
+            lo: 0,
+            hi: u32::MAX,
+        }],
+        reserved: true,
+    };
+    joined.into_iter().map(item).collect()
 }
 
 /// Sorts, and joins rectangles of the same bytes whose times touch: a chain of in-place steps becomes one rectangle.

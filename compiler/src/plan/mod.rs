@@ -5,9 +5,12 @@
 //! with the planner.
 //!
 //! ```text
-//! Problem ── alias ──> rigid items ── bound ──> lower bound
-//!                           ├──────── greedy ─> portfolio of layouts, best one kept, stop at the bound
-//!                           └──────── exact ──> search below the best one, within a budget of placements
+//! Problem ── region ──> one problem a region ── ticks ──> lifetimes alone say who conflicts
+//!                                                │
+//!                 rigid items <───── alias ──────┘
+//!                      ├──────────── bound ──> lower bound
+//!                      ├──────────── greedy ─> portfolio of layouts, best one kept, stop at the bound
+//!                      └──────────── exact ──> search below the best one, within a budget of placements
 //! ```
 //!
 //! Everything is a function of the problem alone: no clock, no hash order, no thread count. Work is counted in
@@ -15,16 +18,23 @@
 
 mod alias;
 mod bound;
+mod check;
+mod error;
 mod exact;
 pub mod budget;
 pub mod csv;
 mod greedy;
 mod item;
 mod problem;
+mod region;
+mod solution;
 mod solve;
+mod ticks;
 pub mod verify;
 
-pub use problem::{Alias, Buffer, Candidate, PlanError, Problem, Solution, Status};
+pub use error::PlanError;
+pub use problem::{Alias, Buffer, Choice, Problem, Region};
+pub use solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
 pub use solve::{Options, bound, solve, solve_with};
 pub use verify::{Violation, verify};
 

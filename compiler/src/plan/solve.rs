@@ -1,23 +1,30 @@
-//! The planner: aliasings, their bounds, the portfolio, the best of all.
+//! The planner: regions, and for each of them aliasings, their bounds, the portfolio, the best of all.
 //!
 //! [`Search::try_aliasing`] is where a stronger method joins in: it has the items, their bound and the best layout so
 //! far, and adds one more candidate.
 
+use std::cmp::Reverse;
+
 use super::alias::{self, Aliasing};
 use super::bound::{Bound, lower_bound};
+use super::error::PlanError;
 use super::exact;
 use super::greedy::Portfolio;
 use super::item::round_up;
-use super::problem::{Candidate, PlanError, Problem, Solution, Status};
+use super::problem::{Problem, Region};
+use super::region::{self, share};
+use super::solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
+use super::ticks::{self, Ticks};
 
 /// Places every buffer.
 ///
-/// Tries the aliasing with the most in-place merges first and the one without any last, each with every greedy order,
-/// and stops at the lower bound. The result depends on the problem alone, and not on names or on the order of buffers
-/// where they differ in nothing else.
+/// Gives each buffer a region, then plans region by region: tries the aliasing with the most in-place merges first and
+/// the one without any last, each with every greedy order, and stops at the lower bound. The result depends on the problem
+/// alone, and not on names or on the order of buffers where they differ in nothing else.
 ///
 /// # Errors
-/// [`PlanError`] when the problem contradicts itself. A valid problem always has a layout: nothing limits its size.
+/// [`PlanError`] when the problem contradicts itself. A valid problem always has a layout; where it does not fit into a
+/// region's capacity, the best one is returned all the same, with a [`Shortage`].
 pub fn solve(problem: &Problem) -> Result<Solution, PlanError> {
     solve_with(problem, &Options::default())
 }
@@ -27,7 +34,7 @@ pub fn solve(problem: &Problem) -> Result<Solution, PlanError> {
 pub struct Options {
     /// Nodes that the exact search may look at; zero leaves it out.
     pub nodes: u64,
-    /// Stop at the first layout within this many bytes, instead of looking for the least.
+    /// In each region, stop at the first layout within this many bytes, instead of looking for the least.
     pub capacity: Option<u64>,
 }
 
@@ -48,18 +55,52 @@ impl Default for Options {
 /// As [`solve`].
 pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, PlanError> {
     problem.check()?;
-    let aliasings = alias::choices(problem)?;
-    let mut search = Search {
-        options: *options,
-        left: options.nodes,
-        floor: u64::MAX,
-        ..Search::default()
+    let regions = regions(problem);
+    let region = region::assign(problem, &regions)?;
+    let mut whole = Solution {
+        offsets: vec![0; problem.buffers.len()],
+        region,
+        regions: Vec::new(),
+        peak: 0,
+        lower_bound: 0,
+        status: Status::Optimal,
+        candidates: Vec::new(),
+        chosen: 0,
+        merged: Vec::new(),
+        naive: 0,
+        peak_at: 0,
+        nodes: 0,
     };
-    for aliasing in &aliasings {
-        search.try_aliasing(problem, aliasing)?;
+    for (r, region) in regions.iter().enumerate() {
+        let share = share(problem, |b| whole.region[b] == r);
+        let left = Options {
+            nodes: options.nodes - whole.nodes,
+            ..*options
+        };
+        let planned = plan_region(&share.problem, region, &left)?;
+        for (b, offset) in planned.offsets.iter().enumerate() {
+            whole.offsets[share.position(b)] = *offset;
+        }
+        let position = |b| share.position(b);
+        let merged = planned.merged.iter().map(|&(dst, src)| (position(dst), position(src)));
+        whole.merged.extend(merged);
+        let first = whole.candidates.len();
+        let named = |c: Candidate| match regions.len() {
+            1 => c,
+            _ => Candidate {
+                name: format!("{}: {}", region.name, c.name),
+                ..c
+            },
+        };
+        whole
+            .regions
+            .push(planned.region_plan(problem, region, r, first, &whole));
+        whole.candidates.extend(planned.candidates.into_iter().map(named));
+        whole.naive += planned.naive;
+        whole.nodes += planned.nodes;
     }
-    let naive = aliasings.last().map_or(0, |plain| naive(problem, plain));
-    Ok(search.finish(problem, naive))
+    whole.merged.sort_unstable();
+    Ok(total(whole))
 }
 
 /// The most bytes that are live at one time, as [`Solution::lower_bound`], without making a layout.
@@ -68,10 +109,135 @@ pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, Plan
 /// As [`solve`], except that overlapping pins are not looked for.
 pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
     problem.check()?;
-    let bounds = alias::choices(problem)?;
-    Ok(bounds.iter().map(|a| lower_bound(&a.items).bytes).min().unwrap_or(0))
+    let regions = regions(problem);
+    let of = region::assign(problem, &regions)?;
+    let mut sum = 0;
+    for (r, region) in regions.iter().enumerate() {
+        let share = share(problem, |b| of[b] == r);
+        let ticks = ticks::flatten(&share.problem)?;
+        let aliasings = alias::choices(&ticks.problem, &region.reserved)?;
+        sum += aliasings.iter().map(|a| lower_bound(&a.items).bytes).min().unwrap_or(0);
+    }
+    Ok(sum)
 }
 
+/// The regions of a problem, of which there is always one.
+fn regions(problem: &Problem) -> Vec<Region> {
+    match problem.regions.as_slice() {
+        [] => vec![Region::default()],
+        regions => regions.to_vec(),
+    }
+}
+
+/// Fills in what a solution says about all regions together.
+fn total(mut s: Solution) -> Solution {
+    s.peak = s.regions.iter().map(|r| r.peak).sum();
+    s.lower_bound = s.regions.iter().map(|r| r.lower_bound).sum();
+    let over: u64 = s.regions.iter().map(|r| r.status.over()).sum();
+    let any = |status: Status| s.regions.iter().any(|r| r.status == status);
+    let feasible = s.regions.iter().any(|r| matches!(r.status, Status::Feasible { .. }));
+    s.status = if any(Status::Infeasible) {
+        Status::Infeasible
+    } else if over > 0 {
+        Status::OverBudget { by: over }
+    } else if feasible {
+        Status::Feasible {
+            gap: s.peak - s.lower_bound,
+        }
+    } else if any(Status::OptimalSearch) {
+        Status::OptimalSearch
+    } else {
+        Status::Optimal
+    };
+    let fullest = (0..s.regions.len()).max_by_key(|&r| (s.regions[r].peak, Reverse(r)));
+    if let Some(region) = fullest.map(|r| &s.regions[r]) {
+        (s.chosen, s.peak_at) = (region.chosen, region.peak_at);
+    }
+    s
+}
+
+/// A layout of one region.
+pub(super) struct Planned {
+    pub offsets: Vec<u64>,
+    pub peak: u64,
+    lower_bound: u64,
+    /// Nothing has a peak below this.
+    floor: u64,
+    status: Status,
+    candidates: Vec<Candidate>,
+    chosen: usize,
+    merged: Vec<(usize, usize)>,
+    naive: u64,
+    /// When most bytes are live, and when the highest byte is.
+    peak_at: u32,
+    top_at: u32,
+    nodes: u64,
+}
+
+impl Planned {
+    fn region_plan(&self, problem: &Problem, region: &Region, r: usize, first: usize, whole: &Solution) -> RegionPlan {
+        let shortage = region
+            .capacity
+            .filter(|&capacity| self.peak > capacity)
+            .map(|capacity| {
+                let at = if self.lower_bound > capacity {
+                    self.peak_at
+                } else {
+                    self.top_at
+                };
+                let inside = problem
+                    .buffers
+                    .iter()
+                    .enumerate()
+                    .filter(|&(i, _)| whole.region[i] == r);
+                let mut live: Vec<Live> = inside
+                    .filter(|(_, b)| b.size > 0 && b.live.iter().any(|l| l.contains(&at)))
+                    .map(|(buffer, b)| Live {
+                        buffer,
+                        id: b.id.clone(),
+                        bytes: b.size,
+                    })
+                    .collect();
+                live.sort_by_key(|l| (Reverse(l.bytes), l.buffer));
+                Shortage {
+                    region: region.name.clone(),
+                    capacity,
+                    at,
+                    live,
+                    short: self.peak - capacity,
+                    least: self.floor.saturating_sub(capacity),
+                }
+            });
+        RegionPlan {
+            name: region.name.clone(),
+            peak: self.peak,
+            lower_bound: self.lower_bound,
+            status: self.status,
+            peak_at: self.peak_at,
+            candidates: first..first + self.candidates.len(),
+            chosen: first + self.chosen,
+            shortage,
+        }
+    }
+}
+
+/// Plans a problem that lies in one region.
+pub(super) fn plan_region(problem: &Problem, region: &Region, options: &Options) -> Result<Planned, PlanError> {
+    let ticks = ticks::flatten(problem)?;
+    let aliasings = alias::choices(&ticks.problem, &region.reserved)?;
+    let mut search = Search {
+        options: *options,
+        limit: region.capacity,
+        left: options.nodes,
+        floor: u64::MAX,
+        ..Search::default()
+    };
+    for aliasing in &aliasings {
+        search.try_aliasing(problem, aliasing)?;
+    }
+    let naive = aliasings.last().map_or(0, |plain| naive(problem, plain));
+    Ok(search.finish(problem, &ticks, naive))
+}
 /// A layout that was found, with what it rests on.
 struct Found<'a> {
     aliasing: &'a Aliasing,
@@ -87,6 +253,8 @@ struct Search<'a> {
     best: Option<Found<'a>>,
     bound: Option<u64>,
     options: Options,
+    /// The region's capacity.
+    limit: Option<u64>,
     /// Nodes that the exact search may still look at.
     left: u64,
     /// No layout of the aliasings so far has a peak below this.
@@ -143,57 +311,76 @@ impl<'a> Search<'a> {
 
     /// Searches below the best layout, if it belongs to this aliasing. Returns a bound for this aliasing.
     fn improve(&mut self, aliasing: &'a Aliasing, bound: u64, at: u32, prefix: &str) -> u64 {
-        let Some(best) = self.best.as_mut().filter(|best| std::ptr::eq(best.aliasing, aliasing)) else {
+        let belongs = |best: &Found<'_>| std::ptr::eq(best.aliasing, aliasing);
+        if self.best.as_ref().is_none_or(|best| !belongs(best)) || aliasing.items.iter().any(|item| item.reserved) {
             return bound;
-        };
-        let incumbent = (best.peak, best.bases.as_slice());
-        let found = match self.options.capacity {
-            _ if self.left == 0 || best.peak <= bound => return bound,
-            Some(capacity) if best.peak <= capacity || bound > capacity => return bound,
-            Some(capacity) => exact::decide(&aliasing.items, capacity, incumbent, &mut self.left),
-            None => exact::minimise(&aliasing.items, bound, incumbent, &mut self.left),
-        };
-        if let Some((peak, bases)) = found.better {
-            (best.peak, best.bases, best.peak_at) = (peak, bases, at);
-            best.candidate = self.candidates.len();
-            let name = format!("{prefix}search");
-            self.candidates.push(Candidate { name, peak });
         }
-        found.floor.max(bound)
+        // A capacity comes first: whether it can be met matters more than how far below it the least peak is.
+        let mut floor = bound;
+        for target in [self.options.capacity.or(self.limit), None] {
+            let Some(best) = self.best.as_mut() else { break };
+            if self.left == 0 || best.peak <= floor {
+                break;
+            }
+            let incumbent = (best.peak, best.bases.as_slice());
+            let found = match target {
+                Some(capacity) if best.peak <= capacity || floor > capacity => continue,
+                Some(capacity) => exact::decide(&aliasing.items, capacity, incumbent, &mut self.left),
+                None if self.options.capacity.is_some() => break,
+                None => exact::minimise(&aliasing.items, floor, incumbent, &mut self.left),
+            };
+            if let Some((peak, bases)) = found.better {
+                (best.peak, best.bases, best.peak_at) = (peak, bases, at);
+                best.candidate = self.candidates.len();
+                let name = format!("{prefix}search");
+                self.candidates.push(Candidate { name, peak });
+            }
+            floor = floor.max(found.floor);
+        }
+        floor
     }
 
-    fn finish(self, problem: &Problem, naive: u64) -> Solution {
-        let mut offsets = vec![0; problem.buffers.len()];
-        let lower_bound = self.bound.unwrap_or(0);
-        let (mut peak, mut peak_at, mut chosen, mut merged) = (0, 0, 0, Vec::new());
+    fn finish(self, problem: &Problem, ticks: &Ticks<'_>, naive: u64) -> Planned {
+        let mut planned = Planned {
+            offsets: vec![0; problem.buffers.len()],
+            peak: 0,
+            lower_bound: self.bound.unwrap_or(0),
+            floor: 0,
+            status: Status::Optimal,
+            candidates: self.candidates,
+            chosen: 0,
+            merged: Vec::new(),
+            naive,
+            peak_at: 0,
+            top_at: 0,
+            nodes: self.options.nodes - self.left,
+        };
         if let Some(best) = self.best {
+            let mut top = (0, Reverse(0));
             for (item, base) in best.aliasing.items.iter().zip(&best.bases) {
                 for &(buffer, distance) in &item.members {
-                    offsets[buffer] = base + distance;
+                    planned.offsets[buffer] = base + distance;
                 }
+                let ends = item.rects.iter().filter(|_| !item.reserved);
+                top = ends.map(|r| (base + r.end, Reverse(r.lo))).fold(top, Ord::max);
             }
-            (peak, peak_at, chosen) = (best.peak, best.peak_at, best.candidate);
-            merged.clone_from(&best.aliasing.merged);
+            (planned.peak, planned.chosen) = (best.peak, best.candidate);
+            (planned.peak_at, planned.top_at) = (ticks.clock(best.peak_at), ticks.clock(top.1.0));
+            planned.merged.clone_from(&best.aliasing.merged);
         }
-        let status = match (self.options.capacity, peak - lower_bound) {
-            (Some(capacity), _) if self.floor != u64::MAX && self.floor > capacity => Status::Infeasible,
+        let (peak, lower_bound) = (planned.peak, planned.lower_bound);
+        if self.floor != u64::MAX {
+            planned.floor = self.floor;
+        }
+        let capacity = [self.options.capacity, self.limit].into_iter().flatten().min();
+        planned.status = match (capacity, peak - lower_bound) {
+            (Some(capacity), _) if planned.floor > capacity => Status::Infeasible,
             (Some(capacity), _) if peak > capacity => Status::OverBudget { by: peak - capacity },
             (_, 0) => Status::Optimal,
-            _ if peak <= self.floor => Status::OptimalSearch,
+            _ if peak <= planned.floor => Status::OptimalSearch,
             (_, gap) => Status::Feasible { gap },
         };
-        Solution {
-            offsets,
-            peak,
-            lower_bound,
-            status,
-            candidates: self.candidates,
-            chosen,
-            merged,
-            naive,
-            peak_at,
-            nodes: self.options.nodes - self.left,
-        }
+        planned
     }
 }
 
@@ -206,9 +393,6 @@ fn naive(problem: &Problem, plain: &Aliasing) -> u64 {
             .max()
             .unwrap_or(0)
     };
-    plain
-        .items
-        .iter()
-        .map(|item| round_up(extent(&item.members), item.align))
-        .sum()
+    let items = plain.items.iter().filter(|item| !item.reserved);
+    items.map(|item| round_up(extent(&item.members), item.align)).sum()
 }

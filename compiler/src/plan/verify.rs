@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problem::{Alias, Problem, Solution};
+use super::problem::{Alias, Buffer, Problem, Region};
+use super::solution::{RegionPlan, Solution, Status};
 
 /// One way in which a layout is wrong. Buffers are positions in [`Problem::buffers`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Violation {
         /// Offsets.
         got: usize,
     },
-    /// A live buffer ends above the peak, or above the largest number.
+    /// A live buffer ends above its region's peak, or above the largest number.
     OutOfBounds {
         /// The buffer.
         buffer: usize,
@@ -53,89 +54,158 @@ pub enum Violation {
         /// The buffer it took over.
         src: usize,
     },
-    /// An alias names a buffer that does not exist.
+    /// Two buffers that are to be kept apart share bytes.
+    NotApart {
+        /// One of them.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// A live buffer lies in a reserved range.
+    InReserved {
+        /// The buffer.
+        buffer: usize,
+    },
+    /// A buffer is in another region than it must be, or in none.
+    WrongRegion {
+        /// The buffer.
+        buffer: usize,
+    },
+    /// A region's peak is above its capacity.
+    OverCapacity {
+        /// The region.
+        region: usize,
+        /// Bytes too many.
+        by: u64,
+    },
+    /// The problem names a buffer that does not exist.
     NoSuchBuffer {
         /// The position it names.
         index: usize,
     },
-    /// The peak is below the bound, or the status disagrees with the two.
+    /// The regions of the layout are not those of the problem.
+    RegionsBroken,
+    /// A peak is below its bound, a status disagrees with the two, or the sums over regions are wrong.
     StatusBroken,
 }
 
 /// Violations beyond this many are not collected: a corrupt plan can have quadratically many overlaps.
 pub const MAX_VIOLATIONS: usize = 1000;
 
-/// Every way in which `solution` is not a layout of `problem` (the first [`MAX_VIOLATIONS`]); empty when it is one.
+/// Every way in which `solution` is not a layout of `problem` (the first [`MAX_VIOLATIONS`]); empty when it is one. A
+/// solution with a [`super::Shortage`] is none: capacities are hard.
 ///
 /// O(n log n) for a valid layout with few views per buffer.
 pub fn verify(problem: &Problem, solution: &Solution) -> Vec<Violation> {
     let mut found = Vec::new();
-    let offsets = &solution.offsets;
-    if offsets.len() != problem.buffers.len() {
-        return vec![Violation::OffsetCount {
-            want: problem.buffers.len(),
-            got: offsets.len(),
-        }];
+    let (want, got) = (problem.buffers.len(), solution.offsets.len().min(solution.region.len()));
+    if solution.offsets.len() != want || solution.region.len() != want {
+        return vec![Violation::OffsetCount { want, got }];
     }
-    let Some(sharing) = Sharing::new(problem, &mut found) else {
+    let Some(rules) = Rules::new(problem, &mut found) else {
         return found;
     };
-    check_places(problem, offsets, solution.peak, &mut found);
-    check_aliases(problem, solution, &sharing, &mut found);
-    check_overlaps(problem, offsets, &sharing, &mut found);
-    let optimal = solution.peak == solution.lower_bound;
-    let (peak, bound) = (solution.peak, solution.lower_bound);
-    let holds = bound <= peak
-        && match solution.status {
-            super::Status::Optimal => optimal,
-            super::Status::OptimalSearch => !optimal,
-            super::Status::Feasible { gap } => !optimal && bound.checked_add(gap) == Some(peak),
-            // They speak of a capacity that is not in the solution.
-            super::Status::Infeasible => peak > 0,
-            super::Status::OverBudget { by } => by > 0 && by <= peak,
-        };
-    if !holds {
-        found.push(Violation::StatusBroken);
+    if !check_regions(&rules, solution, &mut found) {
+        return found;
     }
+    check_places(problem, &rules, solution, &mut found);
+    check_aliases(problem, solution, &rules, &mut found);
+    check_apart(problem, solution, &mut found);
+    for region in 0..rules.regions.len() {
+        check_overlaps(problem, solution, region, &rules, &mut found);
+    }
+    check_status(&rules, solution, &mut found);
     found
 }
 
-/// Who may share bytes with whom while both are live.
-struct Sharing {
+/// What the problem says, looked up fast.
+struct Rules {
+    /// The regions, of which there is always one.
+    regions: Vec<Region>,
+    /// Reserved ranges of each region, disjoint and ascending.
+    reserved: Vec<Vec<(u64, u64)>>,
     /// The family of each buffer: everything tied together by views.
     family: Vec<usize>,
-    /// Declared in-place pairs, both ways round.
-    in_place: BTreeSet<(usize, usize)>,
+    /// Declared in-place pairs: `(dst, src, delta)`.
+    in_place: BTreeSet<(usize, usize, i64)>,
+    /// The branches each buffer is in: `(choice, branch)`.
+    branches: Vec<BTreeSet<(usize, usize)>>,
 }
 
-impl Sharing {
+impl Rules {
     fn new(problem: &Problem, found: &mut Vec<Violation>) -> Option<Self> {
         let n = problem.buffers.len();
+        let tied = problem.aliases.iter().flat_map(|alias| match *alias {
+            Alias::InPlace { dst, src, .. } => [dst, src],
+            Alias::View { part, whole, .. } => [part, whole],
+        });
+        let apart = problem.apart.iter().flat_map(|&(a, b)| [a, b]);
+        let chosen = problem
+            .exclusive
+            .iter()
+            .flat_map(|c| c.branches.iter().flatten().copied());
+        if let Some(index) = tied.chain(apart).chain(chosen).find(|&i| i >= n) {
+            found.push(Violation::NoSuchBuffer { index });
+            return None;
+        }
         let mut family: Vec<usize> = (0..n).collect();
         let mut in_place = BTreeSet::new();
         for alias in &problem.aliases {
-            let (a, b) = match *alias {
-                Alias::InPlace { dst, src } => (dst, src),
-                Alias::View { part, whole, .. } => (part, whole),
-            };
-            if let Some(index) = [a, b].into_iter().find(|&i| i >= n) {
-                found.push(Violation::NoSuchBuffer { index });
-                return None;
-            }
-            match alias {
-                Alias::InPlace { .. } => in_place.extend([(a, b), (b, a)]),
-                Alias::View { .. } => {
-                    let (x, y) = (root(&mut family, a), root(&mut family, b));
+            match *alias {
+                Alias::InPlace { dst, src, delta } => {
+                    in_place.insert((dst, src, delta));
+                }
+                Alias::View { part, whole, .. } => {
+                    let (x, y) = (root(&mut family, part), root(&mut family, whole));
                     family[x] = y;
                 }
             }
         }
-        let family = (0..n).map(|i| root(&mut family, i)).collect();
-        Some(Self { family, in_place })
+        let mut branches = vec![BTreeSet::new(); n];
+        for (c, choice) in problem.exclusive.iter().enumerate() {
+            for (b, buffers) in choice.branches.iter().enumerate() {
+                for &buffer in buffers {
+                    branches[buffer].insert((c, b));
+                }
+            }
+        }
+        let mut regions = problem.regions.clone();
+        if regions.is_empty() {
+            regions.push(Region::default());
+        }
+        Some(Self {
+            reserved: regions.iter().map(|r| merge_intervals(&r.reserved)).collect(),
+            regions,
+            family: (0..n).map(|i| root(&mut family, i)).collect(),
+            in_place,
+            branches,
+        })
     }
 
+    /// Whether `dst` may lie where it does on the bytes of `src`.
+    fn declared(&self, dst: usize, src: usize, offsets: &[u64]) -> bool {
+        let delta = i128::from(offsets[dst]) - i128::from(offsets[src]);
+        i64::try_from(delta).is_ok_and(|delta| self.in_place.contains(&(dst, src, delta)))
+    }
+
+    /// Whether some choice takes at most one of the two.
+    fn exclusive(&self, a: usize, b: usize) -> bool {
+        let (x, y) = (&self.branches[a], &self.branches[b]);
+        let branches = |set: &BTreeSet<(usize, usize)>, choice: usize| -> BTreeSet<usize> {
+            set.range((choice, 0)..=(choice, usize::MAX)).map(|s| s.1).collect()
+        };
+        x.iter().any(|&(choice, _)| {
+            let others = branches(y, choice);
+            !others.is_empty() && others.is_disjoint(&branches(x, choice))
+        })
+    }
+
+    /// Whether two buffers may share bytes while both are live.
     fn allows(&self, a: usize, b: usize, offsets: &[u64]) -> bool {
-        self.family[a] == self.family[b] || (offsets[a] == offsets[b] && self.in_place.contains(&(a, b)))
+        self.family[a] == self.family[b]
+            || self.declared(a, b, offsets)
+            || self.declared(b, a, offsets)
+            || self.exclusive(a, b)
     }
 }
 
@@ -148,10 +218,42 @@ fn root(parent: &mut [usize], mut i: usize) -> usize {
     i
 }
 
-fn check_places(problem: &Problem, offsets: &[u64], peak: u64, found: &mut Vec<Violation>) {
-    for (buffer, (b, &offset)) in problem.buffers.iter().zip(offsets).enumerate() {
-        let lives = b.size > 0 && b.live.iter().any(|r| r.start < r.end);
-        if lives && offset.checked_add(b.size).is_none_or(|end| end > peak) {
+/// Whether a buffer ever holds a byte.
+fn lives(b: &Buffer) -> bool {
+    b.size > 0 && b.live.iter().any(|r| r.start < r.end)
+}
+
+/// False when regions are so wrong that nothing else can be checked.
+fn check_regions(rules: &Rules, solution: &Solution, found: &mut Vec<Violation>) -> bool {
+    let same = solution.regions.len() == rules.regions.len()
+        && solution
+            .regions
+            .iter()
+            .zip(&rules.regions)
+            .all(|(got, want)| got.name == want.name);
+    if !same {
+        found.push(Violation::RegionsBroken);
+        return false;
+    }
+    let lost = (0..solution.region.len()).filter(|&b| solution.region[b] >= rules.regions.len());
+    found.extend(lost.map(|buffer| Violation::WrongRegion { buffer }));
+    for (region, (plan, rule)) in solution.regions.iter().zip(&rules.regions).enumerate() {
+        if let Some(by) = rule
+            .capacity
+            .and_then(|c| plan.peak.checked_sub(c))
+            .filter(|&by| by > 0)
+        {
+            found.push(Violation::OverCapacity { region, by });
+        }
+    }
+    solution.region.iter().all(|&r| r < rules.regions.len())
+}
+
+fn check_places(problem: &Problem, rules: &Rules, solution: &Solution, found: &mut Vec<Violation>) {
+    for (buffer, b) in problem.buffers.iter().enumerate() {
+        let (offset, region) = (solution.offsets[buffer], solution.region[buffer]);
+        let end = offset.checked_add(b.size);
+        if lives(b) && end.is_none_or(|end| end > solution.regions[region].peak) {
             found.push(Violation::OutOfBounds { buffer });
         }
         if b.align == 0 || offset % b.align != 0 {
@@ -160,14 +262,42 @@ fn check_places(problem: &Problem, offsets: &[u64], peak: u64, found: &mut Vec<V
         if b.pinned.is_some_and(|pin| pin != offset) {
             found.push(Violation::PinBroken { buffer });
         }
+        if b.region.is_some_and(|must| must != region) {
+            found.push(Violation::WrongRegion { buffer });
+        }
+        // The last reserved range that starts below the buffer's end.
+        let reserved = &rules.reserved[region];
+        let below = reserved.partition_point(|r| end.is_none_or(|end| r.0 < end));
+        if lives(b) && below > 0 && reserved[below - 1].1 > offset {
+            found.push(Violation::InReserved { buffer });
+        }
     }
 }
 
-fn check_aliases(problem: &Problem, solution: &Solution, sharing: &Sharing, found: &mut Vec<Violation>) {
-    let offsets = &solution.offsets;
+/// Whether two buffers have a byte in common.
+fn share_bytes(problem: &Problem, solution: &Solution, a: usize, b: usize) -> bool {
+    let range = |i: usize| {
+        let start = u128::from(solution.offsets[i]);
+        start..start + u128::from(problem.buffers[i].size)
+    };
+    let (x, y) = (range(a), range(b));
+    solution.region[a] == solution.region[b] && x.start.max(y.start) < x.end.min(y.end)
+}
+
+fn check_apart(problem: &Problem, solution: &Solution, found: &mut Vec<Violation>) {
+    for &(a, b) in &problem.apart {
+        let both = lives(&problem.buffers[a]) && lives(&problem.buffers[b]);
+        if both && share_bytes(problem, solution, a, b) {
+            found.push(Violation::NotApart { a, b });
+        }
+    }
+}
+
+fn check_aliases(problem: &Problem, solution: &Solution, rules: &Rules, found: &mut Vec<Violation>) {
+    let (offsets, region) = (&solution.offsets, &solution.region);
     for alias in &problem.aliases {
         if let Alias::View { part, whole, delta } = *alias {
-            let placed = offsets[whole].checked_add(delta) == Some(offsets[part]);
+            let placed = offsets[whole].checked_add(delta) == Some(offsets[part]) && region[whole] == region[part];
             let inside = delta
                 .checked_add(problem.buffers[part].size)
                 .is_some_and(|e| e <= problem.buffers[whole].size);
@@ -178,18 +308,43 @@ fn check_aliases(problem: &Problem, solution: &Solution, sharing: &Sharing, foun
     }
     for &(dst, src) in &solution.merged {
         let known = dst < offsets.len() && src < offsets.len();
-        if !known || offsets[dst] != offsets[src] || !sharing.in_place.contains(&(dst, src)) {
+        if !known || region[dst] != region[src] || !rules.declared(dst, src, offsets) {
             found.push(Violation::MergeNotAllowed { dst, src });
         }
     }
 }
 
+/// Whether a status can be said of a peak, a bound and a capacity.
+fn holds(peak: u64, bound: u64, status: Status) -> bool {
+    let optimal = peak == bound;
+    bound <= peak
+        && match status {
+            Status::Optimal => optimal,
+            Status::OptimalSearch => !optimal,
+            Status::Feasible { gap } => !optimal && bound.checked_add(gap) == Some(peak),
+            // They may speak of a capacity that is not in the solution.
+            Status::Infeasible => peak > 0,
+            Status::OverBudget { by } => by > 0 && by <= peak,
+        }
+}
+
+fn check_status(rules: &Rules, solution: &Solution, found: &mut Vec<Violation>) {
+    let sum = |f: fn(&RegionPlan) -> u64| solution.regions.iter().try_fold(0u64, |sum, r| sum.checked_add(f(r)));
+    let sums = sum(|r| r.peak) == Some(solution.peak) && sum(|r| r.lower_bound) == Some(solution.lower_bound);
+    let each = solution.regions.iter().all(|r| holds(r.peak, r.lower_bound, r.status));
+    let alone = rules.regions.len() > 1 || solution.regions.iter().all(|r| r.status == solution.status);
+    if !sums || !each || !alone || !holds(solution.peak, solution.lower_bound, solution.status) {
+        found.push(Violation::StatusBroken);
+    }
+}
+
 /// Sweeps over time, keeping who owns which bytes.
-fn check_overlaps(problem: &Problem, offsets: &[u64], sharing: &Sharing, found: &mut Vec<Violation>) {
+fn check_overlaps(problem: &Problem, solution: &Solution, region: usize, rules: &Rules, found: &mut Vec<Violation>) {
+    let offsets = &solution.offsets;
     // (time, 0 = dies | 1 = is born, buffer): half-open, so at equal times the dead leave first.
     let mut events = BTreeSet::new();
     for (buffer, b) in problem.buffers.iter().enumerate() {
-        if b.size > 0 && offsets[buffer].checked_add(b.size).is_some() {
+        if solution.region[buffer] == region && b.size > 0 && offsets[buffer].checked_add(b.size).is_some() {
             for (born, dies) in merge_intervals(&b.live) {
                 events.extend([(born, 1u8, buffer), (dies, 0u8, buffer)]);
             }
@@ -205,7 +360,7 @@ fn check_overlaps(problem: &Problem, offsets: &[u64], sharing: &Sharing, found: 
         }
         for other in bytes.claim(start, end, buffer) {
             let (a, b) = (buffer.min(other), buffer.max(other));
-            if !sharing.allows(a, b, offsets) && seen.insert((a, b)) {
+            if !rules.allows(a, b, offsets) && seen.insert((a, b)) {
                 if found.len() >= MAX_VIOLATIONS {
                     return;
                 }
@@ -215,11 +370,11 @@ fn check_overlaps(problem: &Problem, offsets: &[u64], sharing: &Sharing, found: 
     }
 }
 
-/// The intervals of one lifetime as disjoint ones, empty ones dropped.
-fn merge_intervals(live: &[std::ops::Range<u32>]) -> Vec<(u32, u32)> {
-    let mut sorted: Vec<(u32, u32)> = live.iter().map(|r| (r.start, r.end)).filter(|(s, e)| s < e).collect();
+/// Intervals as disjoint ones, ascending, empty ones dropped.
+fn merge_intervals<T: Copy + Ord>(live: &[std::ops::Range<T>]) -> Vec<(T, T)> {
+    let mut sorted: Vec<(T, T)> = live.iter().map(|r| (r.start, r.end)).filter(|(s, e)| s < e).collect();
     sorted.sort_unstable();
-    let mut out: Vec<(u32, u32)> = Vec::new();
+    let mut out: Vec<(T, T)> = Vec::new();
     for (start, end) in sorted {
         match out.last_mut() {
             Some(last) if start <= last.1 => last.1 = last.1.max(end),
@@ -300,7 +455,15 @@ impl Violation {
             Self::ViewBroken { part, whole } => format!("view `{}` is not at its place in `{}`", id(part), id(whole)),
             Self::PinBroken { buffer } => format!("`{}` is not where it is pinned", id(buffer)),
             Self::MergeNotAllowed { dst, src } => format!("`{}` may not take the place of `{}`", id(dst), id(src)),
-            Self::NoSuchBuffer { index } => format!("an alias names buffer number {index}, which does not exist"),
+            Self::NotApart { a, b } => format!("`{}` and `{}` are to be kept apart and share bytes", id(a), id(b)),
+            Self::InReserved { buffer } => format!("`{}` lies in a reserved range", id(buffer)),
+            Self::WrongRegion { buffer } => format!("`{}` is in a region where it must not be", id(buffer)),
+            Self::OverCapacity { region, by } => {
+                let name = problem.regions.get(region).map_or("", |r| r.name.as_str());
+                format!("region `{name}` is {by} bytes over its capacity")
+            }
+            Self::NoSuchBuffer { index } => format!("buffer number {index} is named and does not exist"),
+            Self::RegionsBroken => "the layout has other regions than its problem".to_owned(),
             Self::StatusBroken => "peak, lower bound and status disagree".to_owned(),
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn in_place(dst: usize, src: usize) -> Alias {
-    Alias::InPlace { dst, src }
+    Alias::InPlace { dst, src, delta: 0 }
 }
 
 #[test]

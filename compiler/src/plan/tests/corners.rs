@@ -98,11 +98,17 @@ fn contradictions_are_errors() {
         ),
         (
             |p| (p.buffers[0].pinned, p.buffers[1].pinned) = (Some(0), Some(32)),
-            "pinned buffers `b0` and `b1` are live together and overlap",
+            "pinned buffers `b0` and `b1` overlap and may not",
         ),
         (
-            |p| p.aliases = vec![Alias::InPlace { dst: 2, src: 0 }],
-            "an alias names buffer number 2",
+            |p| {
+                p.aliases = vec![Alias::InPlace {
+                    dst: 2,
+                    src: 0,
+                    delta: 0,
+                }];
+            },
+            "buffer number 2 is named",
         ),
         (
             |p| {

@@ -22,7 +22,7 @@ fn read(path: &Path, align: u64) -> Problem {
     };
     Problem {
         buffers: text.lines().skip(1).filter(|l| !l.trim().is_empty()).map(row).collect(),
-        aliases: vec![],
+        ..Problem::default()
     }
 }
 

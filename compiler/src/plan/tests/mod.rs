@@ -1,6 +1,7 @@
 //! The planner against brute force, against itself under transformations, and the verifier against broken layouts.
 
 mod aliases;
+mod constraints;
 mod corners;
 mod exact;
 mod files;
@@ -24,7 +25,7 @@ fn problem(buffers: &[(u64, u64, Range<u32>)]) -> Problem {
         .collect();
     Problem {
         buffers,
-        aliases: Vec::new(),
+        ..Problem::default()
     }
 }
 
@@ -34,8 +35,11 @@ fn solved(problem: &Problem) -> Solution {
     let s = solve(problem).expect("a valid problem");
     assert_eq!(verify(problem, &s), [], "{problem:?}\n{s:?}");
     assert!(s.lower_bound <= s.peak);
-    assert_eq!(s.candidates.iter().map(|c| c.peak).min().unwrap_or(0), s.peak);
-    assert_eq!(s.candidates.get(s.chosen).map_or(0, |c| c.peak), s.peak);
+    for region in &s.regions {
+        let tried = &s.candidates[region.candidates.clone()];
+        assert_eq!(tried.iter().map(|c| c.peak).min().unwrap_or(0), region.peak);
+        assert_eq!(s.candidates.get(region.chosen).map_or(0, |c| c.peak), region.peak);
+    }
     s
 }
 
@@ -58,8 +62,10 @@ fn buffers(n: Range<usize>, max_size: u64, max_shift: u32, ticks: u32) -> impl S
                 align: 1 << shift,
                 live,
                 pinned: None,
+                region: None,
+                accesses: 0,
             })
             .collect(),
-        aliases: Vec::new(),
+        ..Problem::default()
     })
 }

@@ -10,7 +10,7 @@ fn clash(p: &Problem, offsets: &[u64], a: usize, b: usize) -> bool {
     let bytes = offsets[a] < offsets[b] + y.size && offsets[b] < offsets[a] + x.size && x.size > 0 && y.size > 0;
     let in_place = offsets[a] == offsets[b]
         && p.aliases.iter().any(|alias| match *alias {
-            Alias::InPlace { dst, src } => (dst, src) == (a, b) || (dst, src) == (b, a),
+            Alias::InPlace { dst, src, .. } => (dst, src) == (a, b) || (dst, src) == (b, a),
             Alias::View { .. } => false,
         });
     together && bytes && !in_place && family(p, a) != family(p, b)
@@ -79,7 +79,7 @@ pub(super) fn chained() -> impl Strategy<Value = Problem> {
         .prop_map(|(mut p, pairs)| {
             let n = p.buffers.len();
             let pairs = pairs.into_iter().filter(|&(a, b)| a < n && b < n && a != b);
-            p.aliases = pairs.map(|(dst, src)| Alias::InPlace { dst, src }).collect();
+            p.aliases = pairs.map(|(dst, src)| Alias::InPlace { dst, src, delta: 0 }).collect();
             p
         })
 }

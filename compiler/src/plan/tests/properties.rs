@@ -23,7 +23,7 @@ proptest! {
         let n = p.buffers.len();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by_key(|&i| (i as u64 + 1).wrapping_mul(key | 1));
-        let mut q = Problem { buffers: order.iter().map(|&i| p.buffers[i].clone()).collect(), aliases: vec![] };
+        let mut q = Problem { buffers: order.iter().map(|&i| p.buffers[i].clone()).collect(), ..Problem::default() };
         for (i, b) in q.buffers.iter_mut().enumerate() {
             b.id = format!("z{}", n - i);
         }
@@ -110,19 +110,32 @@ fn transformer(layers: usize, tokens: u64, from: u32) -> Problem {
         let k = emit(&mut p, &name("k"), hidden / 4, &mut step, &[normed]);
         let v = emit(&mut p, &name("v"), hidden / 4, &mut step, &[normed]);
         let rotated = emit(&mut p, &name("rope"), hidden, &mut step, &[q]);
-        p.aliases.push(Alias::InPlace { dst: rotated, src: q });
+        p.aliases.push(Alias::InPlace {
+            dst: rotated,
+            src: q,
+            delta: 0,
+        });
         let attn = emit(&mut p, &name("attn"), hidden, &mut step, &[rotated, k, v]);
         let out = emit(&mut p, &name("out"), hidden, &mut step, &[attn]);
         let sum = emit(&mut p, &name("add1"), hidden, &mut step, &[x, out]);
-        p.aliases.extend([x, out].map(|src| Alias::InPlace { dst: sum, src }));
+        p.aliases.extend([x, out].map(|src| Alias::InPlace {
+            dst: sum,
+            src,
+            delta: 0,
+        }));
         let normed = emit(&mut p, &name("norm2"), hidden, &mut step, &[sum]);
         let gate = emit(&mut p, &name("gate"), inner, &mut step, &[normed]);
         let up = emit(&mut p, &name("up"), inner, &mut step, &[normed]);
         let act = emit(&mut p, &name("act"), inner, &mut step, &[gate, up]);
-        p.aliases.extend([gate, up].map(|src| Alias::InPlace { dst: act, src }));
+        p.aliases.extend([gate, up].map(|src| Alias::InPlace {
+            dst: act,
+            src,
+            delta: 0,
+        }));
         let down = emit(&mut p, &name("down"), hidden, &mut step, &[act]);
         x = emit(&mut p, &name("add2"), hidden, &mut step, &[sum, down]);
-        p.aliases.extend([sum, down].map(|src| Alias::InPlace { dst: x, src }));
+        p.aliases
+            .extend([sum, down].map(|src| Alias::InPlace { dst: x, src, delta: 0 }));
     }
     let logits = emit(&mut p, "logits", vocab, &mut step, &[x]);
     p.buffers[logits].live.push(0..u32::MAX);
@@ -166,9 +179,10 @@ fn entries_share_one_region() {
     let mut both = prefill.clone();
     let n = both.buffers.len();
     let shift = |alias: &Alias| match *alias {
-        Alias::InPlace { dst, src } => Alias::InPlace {
+        Alias::InPlace { dst, src, delta } => Alias::InPlace {
             dst: dst + n,
             src: src + n,
+            delta,
         },
         Alias::View { part, whole, delta } => Alias::View {
             part: part + n,

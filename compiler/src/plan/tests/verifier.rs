@@ -18,6 +18,14 @@ fn valid(p: &Problem, s: &Solution) -> bool {
     p.buffers.iter().enumerate().all(ok)
 }
 
+/// The layout with other claims about its one region.
+fn claiming(mut s: Solution, peak: u64, lower_bound: u64, status: Status) -> Solution {
+    (s.peak, s.lower_bound, s.status) = (peak, lower_bound, status);
+    let region = &mut s.regions[0];
+    (region.peak, region.lower_bound, region.status) = (peak, lower_bound, status);
+    s
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -30,8 +38,7 @@ proptest! {
         }),
         peak in 8..14u64,
     ) {
-        let s = Solution { offsets, peak, lower_bound: peak, ..solve(&p).unwrap() };
-        let s = Solution { status: Status::Optimal, ..s };
+        let s = claiming(Solution { offsets, ..solve(&p).unwrap() }, peak, peak, Status::Optimal);
         prop_assert_eq!(verify(&p, &s).is_empty(), valid(&p, &s), "{:?}\n{:?}", p, s);
     }
 
@@ -60,7 +67,11 @@ fn sample() -> (Problem, Solution) {
             whole: 0,
             delta: 64,
         },
-        Alias::InPlace { dst: 2, src: 1 },
+        Alias::InPlace {
+            dst: 2,
+            src: 1,
+            delta: 0,
+        },
     ];
     p.buffers[3].pinned = Some(0);
     let s = solved(&p);
@@ -73,7 +84,7 @@ fn every_kind_of_violation_is_found() {
     type Change = fn(&mut Problem, &mut Solution);
     let cases: &[(Change, Violation)] = &[
         (|_, s| s.offsets.truncate(3), Violation::OffsetCount { want: 4, got: 3 }),
-        (|_, s| s.peak -= 1, Violation::OutOfBounds { buffer: 0 }),
+        (|_, s| s.regions[0].peak -= 1, Violation::OutOfBounds { buffer: 0 }),
         (
             |_, s| s.offsets[2] = u64::MAX - 63,
             Violation::OutOfBounds { buffer: 2 },
@@ -103,7 +114,13 @@ fn every_kind_of_violation_is_found() {
             Violation::Overlap { a: 0, b: 2, at: 6 },
         ),
         (
-            |p, _| p.aliases.push(Alias::InPlace { dst: 0, src: 9 }),
+            |p, _| {
+                p.aliases.push(Alias::InPlace {
+                    dst: 0,
+                    src: 9,
+                    delta: 0,
+                });
+            },
             Violation::NoSuchBuffer { index: 9 },
         ),
         (|_, s| s.lower_bound -= 64, Violation::StatusBroken),

@@ -1,0 +1,134 @@
+//! Keep-apart, branches, reserved ranges, regions and deltas by example.
+
+use super::*;
+
+fn region(name: &str, capacity: Option<u64>) -> Region {
+    Region {
+        name: name.into(),
+        capacity,
+        reserved: Vec::new(),
+    }
+}
+
+fn choice(branches: &[&[usize]]) -> Choice {
+    Choice {
+        branches: branches.iter().map(|b| b.to_vec()).collect(),
+    }
+}
+
+#[test]
+fn a_result_starts_inside_its_source() {
+    let mut p = problem(&[(128, 64, 0..3), (64, 64, 2..5)]);
+    let in_place = |delta| Alias::InPlace { dst: 1, src: 0, delta };
+    p.aliases = vec![in_place(64)];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.offsets[1] - s.offsets[0], s.merged.len()), (128, 64, 1));
+    // At 32 it would not be aligned; at 128 it would share no byte.
+    p.aliases = vec![in_place(32), in_place(128)];
+    assert_eq!((solved(&p).peak, solved(&p).merged.len()), (192, 0));
+}
+
+#[test]
+fn a_result_may_start_before_its_source() {
+    let mut p = problem(&[(64, 64, 0..3), (192, 64, 2..5)]);
+    p.aliases = vec![Alias::InPlace {
+        dst: 1,
+        src: 0,
+        delta: -128,
+    }];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.offsets.as_slice()), (192, &[128, 0][..]));
+}
+
+#[test]
+fn what_is_kept_apart_adds_up_though_never_live_together() {
+    let mut p = problem(&[(64, 64, 0..1), (64, 64, 1..2), (64, 64, 2..3)]);
+    p.apart = vec![(0, 2)];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.lower_bound), (128, 128));
+    p.apart.extend([(1, 0), (1, 2)]);
+    assert_eq!((solved(&p).peak, solved(&p).lower_bound), (192, 192));
+    p.buffers[1].live.clear();
+    assert_eq!(solved(&p).peak, 128);
+}
+
+#[test]
+fn keeping_apart_forbids_taking_over() {
+    let mut p = problem(&[(64, 64, 0..3), (64, 64, 2..5)]);
+    p.aliases = vec![Alias::InPlace {
+        dst: 1,
+        src: 0,
+        delta: 0,
+    }];
+    p.apart = vec![(0, 1)];
+    assert_eq!((solved(&p).peak, solved(&p).merged.len()), (128, 0));
+}
+
+#[test]
+fn branches_share_bytes() {
+    let mut p = problem(&[(10, 1, 0..9), (20, 1, 2..6), (30, 1, 2..6), (5, 1, 3..4)]);
+    p.exclusive = vec![choice(&[&[1], &[2]])];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.lower_bound, s.peak_at), (45, 45, 3));
+}
+
+/// Inner branches stand inside one outer branch.
+#[test]
+fn branches_nest() {
+    let mut p = problem(&[(10, 1, 0..9), (20, 1, 0..9), (30, 1, 0..9), (45, 1, 0..9)]);
+    p.exclusive = vec![choice(&[&[0, 1, 2], &[3]]), choice(&[&[1], &[2]])];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.lower_bound), (45, 45));
+    p.buffers[3].size = 1;
+    assert_eq!((solved(&p).peak, solved(&p).lower_bound), (40, 40));
+}
+
+/// Many choices at once: too many combinations to look at, and the bound is not above what is needed.
+#[test]
+fn many_choices_are_covered_pair_by_pair() {
+    let n = 12;
+    let mut p = problem(&vec![(8, 8, 0..2); 2 * n]);
+    p.exclusive = (0..n).map(|i| choice(&[&[2 * i], &[2 * i + 1]])).collect();
+    let s = solved(&p);
+    assert_eq!((s.peak, s.lower_bound), (8 * n as u64, 8 * n as u64));
+}
+
+#[test]
+fn reserved_ranges_are_left_alone() {
+    let mut p = problem(&[(64, 64, 0..2), (64, 64, 0..2)]);
+    p.regions = vec![Region {
+        reserved: vec![64..70, 1000..2000],
+        ..region("only", None)
+    }];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.lower_bound), (192, 192));
+    p.buffers.pop();
+    assert_eq!((solved(&p).peak, solved(&p).lower_bound), (64, 64));
+}
+
+#[test]
+fn hot_buffers_lie_in_the_first_region() {
+    let mut p = problem(&[(64, 64, 0..4), (64, 64, 0..4), (64, 64, 0..2), (64, 64, 2..4)]);
+    p.regions = vec![region("fast", Some(128)), region("main", None)];
+    for (b, accesses) in p.buffers.iter_mut().zip([1, 9, 5, 3]) {
+        b.accesses = accesses;
+    }
+    let s = solved(&p);
+    assert_eq!(s.region, [1, 0, 0, 0]);
+    assert_eq!((s.regions[0].peak, s.regions[1].peak, s.peak), (128, 64, 192));
+    p.buffers[1].region = Some(1);
+    assert_eq!(solved(&p).region, [0, 1, 0, 0]);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let mut p = problem(&[(64, 64, 0..2), (64, 64, 1..3), (64, 64, 5..6)]);
+    p.regions = vec![region("sram", Some(100))];
+    let s = solve(&p).unwrap();
+    assert_eq!(s.status, Status::Infeasible);
+    assert_eq!(verify(&p, &s), [Violation::OverCapacity { region: 0, by: 28 }]);
+    assert_eq!(
+        s.regions[0].shortage.as_ref().unwrap().to_string(),
+        "region `sram` of 100 bytes is 28 bytes short at 1; live there: `b0` (64 bytes), `b1` (64 bytes)"
+    );
+}
