@@ -10,7 +10,7 @@ pub mod rope;
 
 use std::{
     fs::Permissions,
-    io::{self, BufWriter},
+    io::{self, Seek, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
 };
@@ -212,7 +212,7 @@ fn write(
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(failed)?;
-    let mut writer = Writer::new(BufWriter::with_capacity(CHUNK, file)).map_err(failed)?;
+    let mut writer = Writer::new(WholeBlocks::new(file)).map_err(failed)?;
     let total = request.pieces.iter().map(Piece::bytes).sum();
     let mut done = 0;
     let mut pieces = Vec::with_capacity(request.pieces.len());
@@ -248,13 +248,55 @@ fn write(
     let (file, header) = writer
         .finish(request.model, request.layout_hash, request.tokenizer)
         .map_err(failed)?;
-    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.persist(out).map_err(|e| failed(e.error))?;
+    file.file.persist(out).map_err(|e| failed(e.error))?;
     Ok(Summary {
         pieces,
         content_hash: header.content_hash,
         file_bytes: header.file_bytes(),
     })
+}
+
+/// Writes in whole blocks at multiples of their length: a file system that keeps large pages in its cache then keeps
+/// huge ones, and a runner that maps them waits less for address translation.
+struct WholeBlocks<W> {
+    file: W,
+    pending: Vec<u8>,
+}
+
+/// Two huge pages.
+const BLOCK: usize = 4 << 20;
+
+impl<W: Write> WholeBlocks<W> {
+    fn new(file: W) -> Self {
+        Self {
+            file,
+            pending: Vec::with_capacity(BLOCK),
+        }
+    }
+}
+
+impl<W: Write> Write for WholeBlocks<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(BLOCK - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..n]);
+        if self.pending.len() == BLOCK {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.pending)?;
+        self.pending.clear();
+        self.file.flush()
+    }
+}
+
+impl<W: Write + Seek> Seek for WholeBlocks<W> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.flush()?;
+        self.file.seek(to)
+    }
 }
 
 /// Converts and packs one tensor; returns its type in the weights file and the hash of what was written.
@@ -293,4 +335,35 @@ fn write_tensor(
         }
     }
     Ok((from, hash.digest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what arrives.
+    #[derive(Default)]
+    struct Sizes(Vec<usize>);
+
+    impl Write for Sizes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn blocks_arrive_whole_whatever_is_written() {
+        let mut out = WholeBlocks::new(Sizes::default());
+        for n in [4096, 1 << 20, 3, BLOCK, 2 * BLOCK + 5, 77] {
+            out.write_all(&vec![1; n]).unwrap();
+        }
+        out.flush().unwrap();
+        let total = 4096 + (1 << 20) + 3 + 3 * BLOCK + 5 + 77;
+        assert_eq!(out.file.0, [BLOCK, BLOCK, BLOCK, total - 3 * BLOCK]);
+    }
 }

@@ -16,6 +16,7 @@ const MAP_FIXED: c_int = 0x10;
 const MAP_ANONYMOUS: c_int = 0x20;
 const MAP_NORESERVE: c_int = 0x4000;
 const MADV_WILLNEED: c_int = 3;
+const MADV_HUGEPAGE: c_int = 14;
 const ENODEV: c_int = 19;
 const EINVAL: c_int = 22;
 
@@ -26,11 +27,16 @@ unsafe extern "C" {
     fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int;
 }
 
+/// A huge page. The kernel maps a file's huge page as one only where address and file offset agree modulo its size.
+const HUGE: usize = 2 << 20;
+
 /// One anonymous mapping, possibly with a file over its beginning.
 pub(super) struct Memory {
     base: NonNull<u8>,
     len: usize,
     mapped: usize,
+    /// The mapping's own beginning and length: up to [`HUGE`] bytes before `base` and after its end are never touched.
+    whole: (NonNull<u8>, usize),
 }
 
 // SAFETY: plain memory that nothing else owns; who may touch it when follows from the borrows of `Arena`.
@@ -46,27 +52,39 @@ impl Memory {
                 base: NonNull::<Aligned>::dangling().cast(),
                 len,
                 mapped: 0,
+                whole: (NonNull::dangling(), 0),
             });
         }
-        if isize::try_from(len).is_err() {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
+        let reserved = len.checked_add(HUGE).filter(|bytes| isize::try_from(*bytes).is_ok());
+        let reserved = reserved.ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: a new anonymous mapping where the kernel likes, no existing memory is concerned.
-        let base = unsafe {
+        let start = unsafe {
             mmap(
                 std::ptr::null_mut(),
-                len,
+                reserved,
                 PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1,
                 0,
             )
         };
-        match NonNull::new(base.cast()) {
+        let start = match NonNull::new(start.cast::<u8>()) {
             // MAP_FAILED is the address -1.
-            Some(base) if base.as_ptr() as isize != -1 => Ok(Memory { base, len, mapped: 0 }),
-            _ => Err(io::Error::last_os_error()),
-        }
+            Some(start) if start.as_ptr() as isize != -1 => start,
+            _ => return Err(io::Error::last_os_error()),
+        };
+        // The first address that agrees with the payload's offset in the file: less than HUGE bytes on.
+        let skip = PAGE.wrapping_sub(start.as_ptr() as usize) % HUGE;
+        // SAFETY: `skip < HUGE`, and the mapping has HUGE bytes more than `len`.
+        let base = unsafe { start.add(skip) };
+        // SAFETY: our own mapping; advice only, so that its failure does not matter.
+        unsafe { madvise(base.as_ptr().cast(), len, MADV_HUGEPAGE) };
+        Ok(Memory {
+            base,
+            len,
+            mapped: 0,
+            whole: (start, reserved),
+        })
     }
 
     /// Maps the whole pages among the first `bytes` of the payload over the beginning; returns how many bytes that
@@ -97,8 +115,10 @@ impl Memory {
                 _ => Err(error),
             };
         }
-        // SAFETY: our own mapping; advice only, so that its failure does not matter.
-        unsafe { madvise(base, whole, MADV_WILLNEED) };
+        for advice in [MADV_HUGEPAGE, MADV_WILLNEED] {
+            // SAFETY: our own mapping; advice only, so that its failure does not matter.
+            unsafe { madvise(base, whole, advice) };
+        }
         self.mapped = whole;
         Ok(whole)
     }
@@ -127,7 +147,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         if self.len > 0 {
             // SAFETY: the mapping of `reserve`, with all that was mapped over it; nothing borrows it any more.
-            unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+            unsafe { munmap(self.whole.0.as_ptr().cast(), self.whole.1) };
         }
     }
 }
