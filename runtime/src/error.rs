@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use ck_kernels::isa::IsaError;
 
+use crate::debug::Finding;
+
 /// An error of the runtime.
 #[derive(Debug)]
 pub enum Error {
@@ -106,6 +108,8 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// A debug run found something wrong with the program.
+    Debug(Box<Finding>),
     /// An earlier call failed half-way; the cache holds half a call.
     Poisoned,
 }
@@ -171,6 +175,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Panicked { worker, message } => write!(f, "worker {worker} panicked: {message}"),
+            Error::Debug(finding) => finding.fmt(f),
             Error::Poisoned => f.write_str("an earlier call failed half-way; call `reset` and start over"),
         }
     }

@@ -4,10 +4,12 @@
 //! - [`weights`], [`arena`], [`pool`]: its file, its memory, its threads,
 //! - [`machine`]: the three put together; [`runner`]: that with a program,
 //! - [`tokenizer`], [`sample`]: text in, text out,
-//! - [`report`], [`cli`]: what the machine did, and the command line.
+//! - [`report`], [`cli`]: what the machine did, and the command line,
+//! - [`debug`]: what a program compiled for debugging checks about itself.
 
 pub mod arena;
 pub mod cli;
+pub mod debug;
 pub mod error;
 pub mod hash;
 mod json;

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::debug::Finding;
 use crate::error::Error;
 use gate::Gate;
 
@@ -56,8 +57,8 @@ struct Shared {
     barrier: Line<Barrier>,
     /// Threads still in the job.
     running: Line<Gate>,
-    /// The first panic of a job: worker and message.
-    panic: Mutex<Option<(usize, String)>>,
+    /// The first panic of a job.
+    panic: Mutex<Option<Error>>,
 }
 
 // SAFETY: `job` is the only part that is not `Sync` by itself. It is written only by the caller, between jobs, when
@@ -197,10 +198,7 @@ impl Pool {
                 nth: 1,
                 shared: None,
             };
-            return catch_unwind(AssertUnwindSafe(|| job(&seat))).map_err(|payload| Error::Panicked {
-                worker: 0,
-                message: message(payload),
-            });
+            return catch_unwind(AssertUnwindSafe(|| job(&seat))).map_err(|payload| failure(0, payload));
         };
         // SAFETY: `&mut self` means that no job runs: every thread left the last one before `run` returned (or never
         // had one) and touches `job` only after `start` moves, below.
@@ -219,8 +217,7 @@ impl Pool {
         shared.barrier.0.arrived.store(0, Ordering::Relaxed);
         shared.barrier.0.phase.set(0);
         let first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (worker, message) = first.unwrap_or_default();
-        Err(Error::Panicked { worker, message })
+        Err(first.unwrap_or_else(|| failure(0, Box::new(()))))
     }
 }
 
@@ -274,9 +271,9 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { job.run(&seat) }));
         let Err(payload) = result else { return };
         if !payload.is::<Abandoned>() {
-            let message = message(payload);
+            let failure = failure(ith, payload);
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert((ith, message));
+            first.get_or_insert(failure);
         }
         self.barrier
             .0
@@ -304,14 +301,19 @@ impl Shared {
     }
 }
 
-/// The text of a panic.
-fn message(payload: Box<dyn Any + Send>) -> String {
-    match payload.downcast::<String>() {
+/// What unwound a job: what a debug run found, or a panic with its text.
+fn failure(worker: usize, payload: Box<dyn Any + Send>) -> Error {
+    let payload = match payload.downcast::<Finding>() {
+        Ok(finding) => return Error::Debug(finding),
+        Err(payload) => payload,
+    };
+    let message = match payload.downcast::<String>() {
         Ok(text) => *text,
         Err(payload) => payload
             .downcast_ref::<&str>()
             .map_or_else(|| "no message".into(), |text| (*text).into()),
-    }
+    };
+    Error::Panicked { worker, message }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use ck_kernels::ops::{Ctx, Kernel};
 
+use crate::debug::{Entry, Finding, Inspector};
 use crate::layout::Layout;
 use crate::pool::Seat;
 
@@ -106,6 +107,44 @@ impl<'a> Worker<'a> {
         // SAFETY: by the contract of `new`, the arena is valid and ours and the CPU supports `isa`. Freedom from
         // races is the plan's promise, see above.
         unsafe { kernel.run(&self.ctx) }
+    }
+
+    /// [`Worker::run`] of step `index` of `entry` in a debug run: nobody else works while worker 0 looks at memory before
+    /// and after it. See [`crate::debug`].
+    ///
+    /// What is wrong unwinds the job, and comes out of the call as [`Error::Debug`](crate::Error::Debug).
+    ///
+    /// # Panics
+    /// If there is no such step, or an operand leaves the arena.
+    pub fn watch(&self, entry: &Entry, index: usize, kernel: impl Kernel) {
+        let kept = self.look(entry, index, |inspector| {
+            if index == 0 {
+                inspector.enter()?;
+            }
+            inspector.before()
+        });
+        self.run(kernel);
+        self.look(entry, index, |inspector| {
+            inspector.after(kept.as_deref().unwrap_or_default())
+        });
+    }
+
+    /// Between two barriers, on worker 0.
+    fn look<T>(
+        &self,
+        entry: &Entry,
+        index: usize,
+        inspect: impl Fn(&Inspector<'_>) -> Result<T, Box<Finding>>,
+    ) -> Option<T> {
+        self.barrier();
+        let found = (self.ctx.ith == 0).then(|| {
+            // SAFETY: by the contract of `new`, the arena is valid and used by the workers of this call alone. All of
+            // them are between the same two barriers, where only worker 0 does anything.
+            let inspector = unsafe { Inspector::new(entry, &entry.steps[index], &self.ctx) };
+            inspect(&inspector).unwrap_or_else(|finding| std::panic::resume_unwind(finding))
+        });
+        self.barrier();
+        found
     }
 
     /// Waits until every worker of the call has come this far. What they wrote before is visible after.
