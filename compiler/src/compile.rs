@@ -8,6 +8,7 @@ use crate::diag::Diagnostic;
 use crate::emit::{self, File, Origin, RuntimePath};
 use crate::fuse::{self, Flags};
 use crate::graph::RopeScaling;
+use crate::layout::debug::DebugMode;
 use crate::layout::describe::{About, describe};
 use crate::layout::{self, Kind, Layout};
 use crate::model::{self, LoadOptions, Model};
@@ -27,6 +28,8 @@ pub struct Options {
     pub fuse: Option<Flags>,
     /// Packed or stride.
     pub layout: Option<Kind>,
+    /// Canaries and poison.
+    pub debug: Option<DebugMode>,
 }
 
 /// A model with its layout: everything that is known without the weights.
@@ -93,7 +96,8 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
     };
     let kind = options.layout.unwrap_or(model.layout);
     let entries = schedule::entries(&model.graph, &fusion);
-    let layout = layout::lay_out(&model.graph, entries, kind).map_err(|e| {
+    let debug = options.debug.unwrap_or(model.debug);
+    let layout = layout::lay_out(&model.graph, entries, kind, debug).map_err(|e| {
         fail(vec![
             Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
         ])

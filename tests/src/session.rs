@@ -13,7 +13,7 @@ use ckc::{
     fuse::Flags,
     graph::interpret::{Interpreter, Select},
     import,
-    layout::Kind,
+    layout::{Kind, debug::DebugMode},
     model::LoadOptions,
     verify::{PackedWeights, Program, open},
 };
@@ -34,6 +34,8 @@ pub struct How {
     pub fuse: Flags,
     /// Packed or stride.
     pub layout: Kind,
+    /// Canaries and poison, instead of the description's.
+    pub debug: Option<DebugMode>,
     /// Instead of the description's context.
     pub context: Option<usize>,
     /// Instead of the description's batch.
@@ -49,6 +51,7 @@ impl Default for How {
         How {
             fuse: Flags::ALL,
             layout: Kind::Packed,
+            debug: None,
             context: None,
             batch: None,
             threads: 2,
@@ -117,6 +120,11 @@ impl Case {
         Case { folder, yaml: path }
     }
 
+    /// The description.
+    pub fn path(&self) -> &Path {
+        &self.yaml
+    }
+
     /// Compiles the case.
     ///
     /// # Panics
@@ -129,6 +137,7 @@ impl Case {
             },
             fuse: Some(how.fuse),
             layout: Some(how.layout),
+            debug: how.debug,
         };
         compile::plan(&self.yaml, &options).unwrap_or_else(|failure| {
             let text = fs::read_to_string(&self.yaml).unwrap_or_default();

@@ -31,6 +31,7 @@ fn planned(yaml: &Path, fuse: Flags, limits: Option<(usize, usize)>) -> Planned 
         load,
         fuse: Some(fuse),
         layout: None,
+        debug: None,
     };
     compile::plan(yaml, &options).unwrap_or_else(|e| panic!("{}: {:?}", yaml.display(), e.diagnostics))
 }

@@ -79,6 +79,7 @@ fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
         },
         fuse: args.fuse,
         layout: args.layout.map(Into::into),
+        debug: None,
     };
     Ok(compile::plan(&args.model, &options)?)
 }

@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::comments::Comments;
-use super::names::Names;
-use super::operands::Writer;
+use super::names::{Names, constant};
+use super::operands::{Writer, number};
 use crate::graph::{Op, TensorId};
 use crate::layout::call::{Call, call};
 use crate::layout::{EntryLayout, Layout, operand_name};
@@ -24,7 +24,7 @@ pub(super) fn emit(layout: &Layout, planned: &EntryLayout, names: &Names) -> (To
         .into_iter()
         .map(|(name, title, range)| {
             let ident = format_ident!("{name}");
-            let body = range.map(|i| step(planned, names, &mut comments, i, &calls[i]));
+            let body = range.map(|i| step(layout, planned, names, &mut comments, i, &calls[i]));
             let function = quote! {
                 #[doc = #title]
                 fn #ident(w: &Worker<'_>) {
@@ -51,12 +51,14 @@ pub(super) fn emit(layout: &Layout, planned: &EntryLayout, names: &Names) -> (To
             quote! { #name }
         }
     });
+    let debug = layout.debug.watches().then(|| quote! { use crate::debug; });
     let tokens = quote! {
         #![doc = #title]
 
         use ck_runtime::Worker;
         #uses
 
+        #debug
         use crate::layout::{#(#tables),*};
 
         #[doc = " Every worker runs this line, each on its own part of every step."]
@@ -94,7 +96,7 @@ fn stretches(planned: &EntryLayout) -> Vec<(String, String, std::ops::Range<usiz
             Some(n) => (format!("layer_{n}"), format!(" Layer {n}.")),
             None => {
                 let first = &entry.graph.ops[entry.steps[range.start].op].name;
-                let ident = super::names::constant(first).to_string().to_ascii_lowercase();
+                let ident = constant(first).to_string().to_ascii_lowercase();
                 (format!("from_{ident}"), format!(" From `{first}`."))
             }
         };
@@ -112,7 +114,14 @@ fn stretches(planned: &EntryLayout) -> Vec<(String, String, std::ops::Range<usiz
     named
 }
 
-fn step(planned: &EntryLayout, names: &Names, comments: &mut Comments, index: usize, call: &Call) -> TokenStream {
+fn step(
+    layout: &Layout,
+    planned: &EntryLayout,
+    names: &Names,
+    comments: &mut Comments,
+    index: usize,
+    call: &Call,
+) -> TokenStream {
     let entry = &planned.entry;
     let step = &entry.steps[index];
     let op = &entry.graph.ops[step.op];
@@ -120,10 +129,16 @@ fn step(planned: &EntryLayout, names: &Names, comments: &mut Comments, index: us
     let comment = comments.add(describe(planned, index, op, call));
     let barrier = planned.barriers[index].is_some().then(|| quote! { w.barrier(); });
     let kernel = writer.call(call);
+    let run = if layout.debug.watches() {
+        let (table, number) = (constant(entry.name), number(index));
+        quote! { w.watch(&debug::#table, #number, #kernel); }
+    } else {
+        quote! { w.run(#kernel); }
+    };
     quote! {
         #comment
         #barrier
-        w.run(#kernel);
+        #run
     }
 }
 

@@ -3,6 +3,7 @@
 //! Emission is a function of the layout and the header alone: no clock, no host, no path, no hash order.
 
 mod comments;
+mod debug;
 mod entry;
 mod format;
 mod names;
@@ -63,6 +64,9 @@ pub fn emit(layout: &Layout, origin: &Origin<'_>, runtime: &RuntimePath) -> Vec<
     for entry in &layout.entries {
         let (tokens, comments) = entry::emit(layout, entry, &names);
         files.push(rust(&format!("src/{}.rs", entry.entry.name), tokens, &comments));
+    }
+    if layout.debug.watches() {
+        files.push(rust("src/debug.rs", debug::file(layout, &names), &none));
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files

@@ -74,12 +74,13 @@ impl Names {
 /// Hands out constant names; two different sources that sanitise to the same name are told apart by a suffix made from
 /// the source itself.
 #[derive(Default)]
-struct Unique {
+pub(super) struct Unique {
     taken: BTreeMap<String, String>,
 }
 
 impl Unique {
-    fn take(&mut self, source: &str) -> Ident {
+    /// A name for `source`.
+    pub fn take(&mut self, source: &str) -> Ident {
         self.take_as(source, source)
     }
 

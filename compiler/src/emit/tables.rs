@@ -20,6 +20,7 @@ pub(super) fn library(origin: &Origin<'_>, layout: &Layout) -> TokenStream {
     );
     let mut modules: Vec<&str> = layout.entries.iter().map(|e| e.entry.name).collect();
     modules.push("layout");
+    modules.extend(layout.debug.watches().then_some("debug"));
     modules.sort_unstable();
     let modules = modules.into_iter().map(|name| {
         let public = (name == "layout").then(|| quote! { pub });

@@ -2,7 +2,7 @@
 
 use ck_kernels::ops::{self, Kernel, Part, Slot, Source, Vector, Weight, Workspace};
 use ck_kernels::partition::Axis;
-use ck_runtime::Worker;
+use ck_runtime::{Worker, debug};
 
 use super::{EntryLayout, Layout};
 use crate::graph::{self, Attention, CacheId, Graph, Op, OpKind, RopeId, Sink, TensorId, WeightId};
@@ -56,30 +56,37 @@ pub enum Call {
 impl Call {
     /// Runs this worker's part.
     pub fn run(&self, w: &Worker<'_>) {
-        fn go(w: &Worker<'_>, kernel: &(impl Kernel + Copy)) {
-            w.run(*kernel);
-        }
+        self.on(w, None);
+    }
+
+    /// Runs this worker's part of step `index` of a debug run.
+    pub fn watch(&self, w: &Worker<'_>, entry: &debug::Entry, index: usize) {
+        self.on(w, Some((entry, index)));
+    }
+
+    fn on(&self, w: &Worker<'_>, watch: Option<(&debug::Entry, usize)>) {
+        let go = Go { w, watch };
         match self {
-            Call::Embed(k) => go(w, k),
-            Call::EmbedNorm(k) => go(w, k),
-            Call::RmsNorm(k) => go(w, k),
-            Call::AddNorm(k) => go(w, k),
-            Call::Add(k) => go(w, k),
-            Call::Glu(k) => go(w, k),
-            Call::Rotate(k) => go(w, k),
-            Call::Quantize(k) => go(w, k),
-            Call::CacheKeys(k) => go(w, k),
-            Call::CacheValues(k) => go(w, k),
-            Call::SelectRow(k) => go(w, k),
-            Call::Attention(k) => go(w, k),
-            Call::AttentionProject(k) => go(w, k),
-            Call::ProjectGlu(k) => go(w, k),
+            Call::Embed(k) => go.run(k),
+            Call::EmbedNorm(k) => go.run(k),
+            Call::RmsNorm(k) => go.run(k),
+            Call::AddNorm(k) => go.run(k),
+            Call::Add(k) => go.run(k),
+            Call::Glu(k) => go.run(k),
+            Call::Rotate(k) => go.run(k),
+            Call::Quantize(k) => go.run(k),
+            Call::CacheKeys(k) => go.run(k),
+            Call::CacheValues(k) => go.run(k),
+            Call::SelectRow(k) => go.run(k),
+            Call::Attention(k) => go.run(k),
+            Call::AttentionProject(k) => go.run(k),
+            Call::ProjectGlu(k) => go.run(k),
             Call::Project {
                 source,
                 parts,
                 workspace,
                 axis,
-            } => w.run(ops::Project {
+            } => go.run(&ops::Project {
                 source: *source,
                 parts,
                 workspace: *workspace,
@@ -106,6 +113,21 @@ impl Call {
             Call::AttentionProject(_) => "attention_project",
             Call::Project { .. } => "project",
             Call::ProjectGlu(_) => "project_glu",
+        }
+    }
+}
+
+/// How a kernel is run.
+struct Go<'a> {
+    w: &'a Worker<'a>,
+    watch: Option<(&'a debug::Entry, usize)>,
+}
+
+impl Go<'_> {
+    fn run(&self, kernel: &(impl Kernel + Copy)) {
+        match self.watch {
+            Some((entry, index)) => self.w.watch(entry, index, *kernel),
+            None => self.w.run(*kernel),
         }
     }
 }

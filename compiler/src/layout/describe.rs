@@ -62,6 +62,7 @@ fn header(layout: &Layout, about: &About<'_>) -> Header {
             kv_dtype: kv.into(),
             weights_dtype: about.weights_dtype.into(),
             max_threads: ck_kernels::ops::MAX_WORKERS as u64,
+            debug: layout.debug.names().into_iter().map(String::from).collect(),
         },
         entries: layout.entries.iter().map(entry).collect(),
     }

@@ -4,6 +4,7 @@
 //! writes down, the report describes and the packer fills.
 
 pub mod call;
+pub mod debug;
 pub mod describe;
 mod packed;
 mod stride;
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use ck_kernels::dtype::{ALIGN, ActType};
 use ck_kernels::ops::Slot;
+use debug::DebugMode;
 
 use crate::graph::{CacheId, Graph, Rows, TensorId};
 use crate::plan::{PlanError, Solution};
@@ -110,6 +112,8 @@ pub struct Layout {
     pub logits: Slot,
     /// Positions the caches hold: the context, rounded up to the tile of the keys.
     pub cache_positions: usize,
+    /// What the program does to find faults of its own.
+    pub debug: DebugMode,
 }
 
 /// Why there is no layout.
@@ -153,10 +157,10 @@ impl From<PlanError> for LayoutError {
 ///
 /// # Errors
 /// Sizes beyond the address space, or a plan that its verifier rejects.
-pub fn lay_out(model: &Graph, entries: Vec<Entry>, kind: Kind) -> Result<Layout, LayoutError> {
+pub fn lay_out(model: &Graph, entries: Vec<Entry>, kind: Kind, debug: DebugMode) -> Result<Layout, LayoutError> {
     match kind {
-        Kind::Packed => packed::lay_out(model, entries),
-        Kind::Stride => stride::lay_out(model, entries),
+        Kind::Packed => packed::lay_out(model, entries, debug),
+        Kind::Stride => stride::lay_out(model, entries, debug),
     }
 }
 
@@ -305,7 +309,7 @@ pub struct Merged {
     pub live: Range<u32>,
 }
 
-/// The planned buffers of an entry, those merged in place joined to one.
+/// The planned buffers of an entry with their canaries, those merged in place joined to one.
 pub fn merged_buffers(layout: &Layout, planned: &EntryLayout) -> Vec<Merged> {
     let model = &layout.entries[0].entry.graph;
     let operands: Vec<Operand> = planned.live.keys().copied().collect();
@@ -323,7 +327,7 @@ pub fn merged_buffers(layout: &Layout, planned: &EntryLayout) -> Vec<Merged> {
     let mut buffers: BTreeMap<usize, Merged> = BTreeMap::new();
     for (operand, group) in operands.iter().zip(group) {
         let place = planned.places[operand];
-        let bytes = place..place + operand_bytes(&planned.entry, model, *operand);
+        let bytes = place..place + operand_bytes(&planned.entry, model, *operand) + layout.debug.canary();
         let live = planned.live[operand].clone();
         match buffers.get_mut(&group) {
             Some(b) => {

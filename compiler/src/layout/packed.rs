@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ck_kernels::dtype::ALIGN;
 
+use super::debug::DebugMode;
 use super::{
     EntryLayout, Kind, Layout, LayoutError, PAGE, Region, align, cache_half_bytes, cache_positions, check_sizes,
     io_slots, operand_bytes, operand_name, payload, place_barriers, tensor_bytes,
@@ -15,7 +16,7 @@ use crate::plan::{self, Alias, Buffer, Problem};
 use crate::schedule::Entry;
 use crate::schedule::access::Operand;
 
-pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, LayoutError> {
+pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> Result<Layout, LayoutError> {
     check_sizes(model, &entries)?;
     let (ropes, weights, payload_bytes) = payload(model);
     let mut end = payload_bytes.next_multiple_of(PAGE);
@@ -25,20 +26,22 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
         lower_bound: end,
         naive: end,
     }];
+    // Where its first buffer is: behind a canary, if there are any.
+    let canary = debug.canary();
     let mut region = |name, bytes: u64| {
         let start = end;
-        end += bytes.next_multiple_of(PAGE);
+        end += (canary + bytes).next_multiple_of(PAGE);
         regions.push(Region {
             name,
             bytes: start..end,
             lower_bound: end - start,
             naive: end - start,
         });
-        start
+        start + canary
     };
 
     let halves: Vec<u64> = (0..model.caches.len())
-        .map(|c| align(cache_half_bytes(model, CacheId(c as u32))))
+        .map(|c| align(cache_half_bytes(model, CacheId(c as u32)) + canary))
         .collect();
     let kv = region("kv", halves.iter().map(|h| 2 * h).sum());
     let caches = halves
@@ -50,8 +53,12 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
         })
         .collect::<Vec<_>>();
 
-    let ids_bytes = align(model.batch as u64 * 4);
-    let logits_bytes: u64 = model.outputs.iter().map(|t| align(tensor_bytes(model, *t))).sum();
+    let ids_bytes = align(model.batch as u64 * 4 + canary);
+    let logits_bytes: u64 = model
+        .outputs
+        .iter()
+        .map(|t| align(tensor_bytes(model, *t) + canary))
+        .sum();
     let io = region("io", ids_bytes + logits_bytes);
     let (ids, logits) = io_slots(model, io, io + ids_bytes);
 
@@ -62,18 +69,18 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
         Operand::Tensor(t) if model.outputs.contains(&t) => Some(io + ids_bytes),
         _ => None,
     };
-    let base = end;
+    let base = end + canary;
     let mut placed = Vec::with_capacity(entries.len());
     for entry in entries {
-        placed.push(plan_entry(model, entry, base, &fixed)?);
+        placed.push(plan_entry(model, entry, base, debug, &fixed)?);
     }
     let most = |f: fn(&plan::Solution) -> u64| placed.iter().map(|e| f(&e.solution)).max().unwrap_or(0);
     let (peak, bound, naive) = (most(|s| s.peak), most(|s| s.lower_bound), most(|s| s.naive));
     regions.push(Region {
         name: "activations",
-        bytes: base..base + peak,
-        lower_bound: bound,
-        naive,
+        bytes: end..base + peak,
+        lower_bound: canary + bound,
+        naive: canary + naive,
     });
     Ok(Layout {
         kind: Kind::Packed,
@@ -87,13 +94,17 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
         ids,
         logits,
         cache_positions: cache_positions(model),
+        debug,
     })
 }
 
 /// The planning problem of an entry's activations: what is not `fixed`, on the clock of its steps.
+///
+/// Without reuse each of them is alive all the time, as far as the plan can tell.
 fn problem(
     model: &Graph,
     entry: &Entry,
+    debug: DebugMode,
     fixed: &impl Fn(Operand) -> Option<u64>,
 ) -> (Problem, Vec<(Operand, std::ops::Range<u32>)>) {
     // One token's activations are small, and its steps short: there a barrier costs more than bytes do.
@@ -112,12 +123,15 @@ fn problem(
                 range.end = steps;
             }
         }
+        if !debug.reuse {
+            *range = 0..steps;
+        }
     }
     let mut problem = Problem::default();
     for (operand, range) in &live {
         let mut buffer = Buffer::new(
             operand_name(entry, *operand),
-            operand_bytes_in_region(model, entry, *operand),
+            operand_bytes_in_region(model, entry, *operand) + debug.canary(),
             ALIGN as u64,
             range.clone(),
         );
@@ -128,7 +142,7 @@ fn problem(
         problem.buffers.push(buffer);
     }
     let at = |t| live.iter().position(|(o, _)| *o == Operand::Tensor(t));
-    for (dst, src) in entry.in_place() {
+    for (dst, src) in entry.in_place().into_iter().filter(|_| debug.reuse) {
         if let (Some(dst), Some(src)) = (at(dst), at(src)) {
             problem.aliases.push(Alias::InPlace { dst, src, delta: 0 });
         }
@@ -138,7 +152,7 @@ fn problem(
 
 /// Bytes the operand takes in the activations region. The head reads the body's result as the body wrote it, for as
 /// many tokens as a call may have.
-fn operand_bytes_in_region(model: &Graph, entry: &Entry, operand: Operand) -> u64 {
+pub(super) fn operand_bytes_in_region(model: &Graph, entry: &Entry, operand: Operand) -> u64 {
     match operand {
         Operand::Tensor(t) if entry.graph.inputs.contains(&t) => tensor_bytes(model, t),
         _ => operand_bytes(entry, model, operand),
@@ -149,9 +163,10 @@ fn plan_entry(
     model: &Graph,
     entry: Entry,
     base: u64,
+    debug: DebugMode,
     fixed: &impl Fn(Operand) -> Option<u64>,
 ) -> Result<EntryLayout, LayoutError> {
-    let (problem, live) = problem(model, &entry, fixed);
+    let (problem, live) = problem(model, &entry, debug, fixed);
     let solution = plan::solve(&problem)?;
     let violations = plan::verify(&problem, &solution);
     if !violations.is_empty() {

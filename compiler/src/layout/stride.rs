@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::debug::DebugMode;
 use super::{
     EntryLayout, Kind, Layout, LayoutError, PAGE, Region, align, cache_half_bytes, cache_positions, check_sizes,
     io_slots, operand_bytes, operand_name, packed, payload, place_barriers, tensor_bytes,
@@ -12,13 +13,13 @@ use crate::graph::{CacheId, Graph, OpKind};
 use crate::schedule::access::Operand;
 use crate::schedule::{self, Entry};
 
-pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, LayoutError> {
+pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> Result<Layout, LayoutError> {
     check_sizes(model, &entries)?;
     let (mut ropes, mut weights, payload_bytes) = payload(model);
-    let mut end = 0;
+    let mut end = debug.canary();
     let mut take = |bytes: u64| {
         let start = end;
-        end += align(bytes);
+        end += align(bytes + debug.canary());
         start
     };
     let mut places: BTreeMap<String, u64> = BTreeMap::new();
@@ -71,7 +72,7 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
     let arena_bytes = end.next_multiple_of(PAGE);
 
     // The packed plan of the same entries says how far from the least this layout is.
-    let reference = packed::lay_out(model, entries.clone())?;
+    let reference = packed::lay_out(model, entries.clone(), debug)?;
     let lower_bound = reference.regions.iter().map(|r| r.lower_bound).sum();
     let place = |entry: &Entry, operand: Operand| match operand {
         Operand::Keys(c) => caches[c.index()].0,
@@ -114,6 +115,7 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>) -> Result<Layout, Layo
         ids,
         logits,
         cache_positions: cache_positions(model),
+        debug,
     })
 }
 

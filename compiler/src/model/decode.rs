@@ -158,6 +158,18 @@ impl Decode for String {
     }
 }
 
+impl Decode for bool {
+    fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
+        match &node.value {
+            Value::Bool(value) => Some(*value),
+            _ => {
+                wrong_type(node, "`true` or `false`", sink);
+                None
+            }
+        }
+    }
+}
+
 impl<T: Decode> Decode for Option<T> {
     fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
         T::decode(node, sink).map(Some)

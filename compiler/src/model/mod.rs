@@ -32,6 +32,7 @@ use crate::diag::Diagnostic;
 use crate::fuse;
 use crate::graph::Graph;
 use crate::layout::Kind;
+use crate::layout::debug::DebugMode;
 use decode::Decode;
 pub use schema::schema;
 pub use settings::Budget;
@@ -54,6 +55,8 @@ pub struct Model {
     pub layout: Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
+    /// What the program does to find faults of its own.
+    pub debug: DebugMode,
     /// Most positions that the model was trained on.
     pub max_positions: usize,
     /// SHA-256 of the canonical form: comments and spaces do not count.
@@ -132,6 +135,7 @@ pub fn load(source: Source, options: &LoadOptions) -> (Option<Model>, Vec<Diagno
             fusion: settings.fusion,
             layout: settings.layout,
             budget: settings.budget,
+            debug: settings.debug,
             max_positions: lowered.max_positions,
             sha256,
             source,

@@ -10,6 +10,7 @@ use crate::fuse::{self, Flag, Flags};
 use crate::glob;
 use crate::graph::Graph;
 use crate::layout::Kind;
+use crate::layout::debug::DebugMode;
 
 /// Sites with a rule of their own in one file: bounds the time to match them.
 const MAX_SITES: usize = 256;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub layout: Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
+    /// What the program does to find faults of its own.
+    pub debug: DebugMode,
 }
 
 /// Reads the settings. `None` after a mistake, which has been reported.
@@ -72,6 +75,17 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
             }
         }
     };
+    let debug = match &document.debug {
+        None => DebugMode::default(),
+        Some(Lenient(debug)) => {
+            let debug = debug.as_ref()?;
+            DebugMode {
+                canaries: debug.canaries.unwrap_or(false),
+                poison: debug.poison.unwrap_or(false),
+                reuse: debug.reuse.unwrap_or(true),
+            }
+        }
+    };
     Some(Settings {
         weights: file.value.clone(),
         dtype: weights.dtype.0.as_ref()?.value.dtype(),
@@ -86,6 +100,7 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
             Some(Lenient(None)) => return None,
         },
         budget,
+        debug,
     })
 }
 

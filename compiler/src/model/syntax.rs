@@ -35,6 +35,8 @@ record! {
         layout: Option<Lenient<LayoutKind>>,
         /// Sizes above which `ckc compile` and `ckc plan` fail.
         budget: Option<Lenient<Budget>>,
+        /// A program that looks for faults of its own plan and kernels, and is slow. Left out: one that does not.
+        debug: Option<Lenient<Debug>>,
         /// Rotary position embeddings, by name.
         ropes: Option<Lenient<Named<Lenient<RopeSpec>>>>,
         /// Tensors given from outside.
@@ -143,6 +145,18 @@ record! {
         activations: Option<Bytes>,
         /// Workspaces of kernels.
         scratch: Option<Bytes>,
+    }
+}
+
+record! {
+    /// How a program looks for faults of its own plan and kernels.
+    pub struct Debug as "`debug`" {
+        /// 64 known bytes behind every buffer, looked at after every step. Left out: false.
+        canaries: Option<bool>,
+        /// NaN in what is dead or not yet written, and what a step writes looked at after it. Left out: false.
+        poison: Option<bool>,
+        /// Activations share bytes. False gives each a place of its own. Left out: true.
+        reuse: Option<bool>,
     }
 }
 

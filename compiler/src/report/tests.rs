@@ -20,6 +20,7 @@ fn sample(layers: &[&str]) -> Report {
                 kv_dtype: "f32".into(),
                 weights_dtype: "stored".into(),
                 max_threads: 4,
+                debug: Vec::new(),
             },
             entries: vec![Entry {
                 name: "prefill".into(),

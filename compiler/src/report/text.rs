@@ -106,6 +106,9 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
     for (name, value) in options {
         writeln!(out, "option  {name} {value}")?;
     }
+    if !o.debug.is_empty() {
+        writeln!(out, "option  debug {}", o.debug.join(","))?;
+    }
     for e in &h.entries {
         writeln!(out, "entry   {}  {} steps, {} barriers", e.name, e.steps, e.barriers)?;
         writeln!(

@@ -73,6 +73,10 @@ pub struct Options {
     pub weights_dtype: String,
     /// Largest number of workers that the layout has room for.
     pub max_threads: u64,
+    /// `canaries`, `poison`, `no_reuse`: what the program does to find faults of its own. Canaries are part of all sizes
+    /// but those of tensors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub debug: Vec<String>,
 }
 
 /// One program over the shared state.

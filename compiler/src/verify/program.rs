@@ -1,18 +1,28 @@
 //! A planned program run in this process: the very kernels, arena and pool of an emitted runner, without the crate.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ck_runtime::{Config, Error, Lines, Machine, Segment, Worker};
+use ck_runtime::{Config, Error, Lines, Machine, Segment, Worker, debug};
 
 use crate::compile::Planned;
 use crate::layout::call::{Call, call};
+use crate::layout::debug::{EntryTable, StepTable, Watched, tables};
 use crate::layout::{EntryLayout, Kind, Layout};
+use crate::schedule::access::Operand;
 
 /// The entries of a layout as kernel calls and barriers, as the emitter would write them.
 pub struct Program {
-    prefill: Vec<Step>,
-    decode: Vec<Step>,
-    head: Vec<Step>,
+    prefill: Line,
+    decode: Line,
+    head: Line,
+}
+
+/// One entry.
+struct Line {
+    steps: Vec<Step>,
+    /// What is watched in a debug run.
+    watch: Option<debug::Entry>,
 }
 
 /// One step.
@@ -26,28 +36,31 @@ pub struct Step {
 impl Program {
     /// The calls of every entry.
     pub fn new(layout: &Layout) -> Program {
-        let steps = |name: &str| {
+        let mut watch = watch(layout);
+        let mut line = |name: &str| {
             let entry = entry(layout, name);
-            (0..entry.entry.steps.len())
+            let steps = (0..entry.entry.steps.len())
                 .map(|index| Step {
                     barrier: entry.barriers[index].is_some(),
                     call: call(layout, entry, index),
                 })
-                .collect()
+                .collect();
+            let watch = watch.remove(name);
+            Line { steps, watch }
         };
         Program {
-            prefill: steps("prefill"),
-            decode: steps("decode"),
-            head: steps("head"),
+            prefill: line("prefill"),
+            decode: line("decode"),
+            head: line("head"),
         }
     }
 
     /// The steps of the entry of that name.
     pub(super) fn steps(&self, name: &str) -> &[Step] {
         match name {
-            "prefill" => &self.prefill,
-            "decode" => &self.decode,
-            _ => &self.head,
+            "prefill" => &self.prefill.steps,
+            "decode" => &self.decode.steps,
+            _ => &self.head.steps,
         }
     }
 }
@@ -61,27 +74,82 @@ pub(super) fn entry<'a>(layout: &'a Layout, name: &str) -> &'a EntryLayout {
     found.expect("every program has this entry")
 }
 
-fn run(steps: &[Step], w: &Worker<'_>) {
-    for step in steps {
-        if step.barrier {
-            w.barrier();
+impl Line {
+    fn run(&self, w: &Worker<'_>) {
+        for (index, step) in self.steps.iter().enumerate() {
+            if step.barrier {
+                w.barrier();
+            }
+            match &self.watch {
+                Some(entry) => step.call.watch(w, entry, index),
+                None => step.call.run(w),
+            }
         }
-        step.call.run(w);
     }
 }
 
 impl Lines for Program {
     fn prefill(&self, w: &Worker<'_>) {
-        run(&self.prefill, w);
+        self.prefill.run(w);
     }
 
     fn decode(&self, w: &Worker<'_>) {
-        run(&self.decode, w);
+        self.decode.run(w);
     }
 
     fn head(&self, w: &Worker<'_>) {
-        run(&self.head, w);
+        self.head.run(w);
     }
+}
+
+/// What a debug run watches, by entry; nothing if this is none. As in [`runtime_layout`], constants are leaked.
+fn watch(layout: &Layout) -> BTreeMap<&'static str, debug::Entry> {
+    if !layout.debug.watches() {
+        return BTreeMap::new();
+    }
+    let tables = tables(layout);
+    let watched = |w: &Watched| debug::Watched {
+        name: w.name.clone().leak(),
+        what: w.what,
+    };
+    let caches: BTreeMap<Operand, debug::Watched> = tables.caches.iter().map(|(o, w)| (*o, watched(w))).collect();
+    let caches_list: Vec<debug::Watched> = caches.values().copied().collect();
+    let caches_list: &[debug::Watched] = caches_list.leak();
+    let resident: Vec<debug::Watched> = tables.resident.iter().map(watched).collect();
+    let resident: &[debug::Watched] = resident.leak();
+    let entry = |(table, planned): (&EntryTable, &EntryLayout)| {
+        let mut all = caches.clone();
+        all.extend(table.watched.iter().map(|(o, w)| (*o, watched(w))));
+        let list = |operands: &[Operand]| -> &'static [debug::Watched] {
+            operands.iter().map(|o| all[o]).collect::<Vec<_>>().leak()
+        };
+        let step = |(row, step): (&StepTable, &crate::schedule::Step)| debug::Step {
+            id: planned.entry.graph.ops[step.op].name.clone().leak(),
+            born: list(&row.born),
+            in_place: row
+                .in_place
+                .iter()
+                .map(|(new, old)| (all[new], all[old]))
+                .collect::<Vec<_>>()
+                .leak(),
+            writes: list(&row.writes),
+            live: list(&row.live),
+            dies: list(&row.dies),
+        };
+        let steps: Vec<debug::Step> = table.steps.iter().zip(&planned.entry.steps).map(step).collect();
+        let entry = debug::Entry {
+            name: planned.entry.name,
+            canaries: layout.debug.canaries,
+            poison: layout.debug.poison,
+            starts: table.starts,
+            caches: caches_list,
+            resident,
+            given: list(&table.given),
+            steps: steps.leak(),
+        };
+        (planned.entry.name, entry)
+    };
+    tables.entries.iter().zip(&layout.entries).map(entry).collect()
 }
 
 /// Opens the packed file at `weights`, written by [`Planned::pack`], for a [`Program`] of the same plan.

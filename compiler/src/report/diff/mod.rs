@@ -219,7 +219,7 @@ fn change<T: ToString + PartialEq>(name: &str, old: T, new: T) -> Option<Change>
 }
 
 fn header(old: &Header, new: &Header) -> Vec<Change> {
-    let fields = |h: &Header| -> [(&'static str, String); 12] {
+    let fields = |h: &Header| -> [(&'static str, String); 13] {
         let o = &h.options;
         [
             ("ckc version", h.ckc_version.clone()),
@@ -241,6 +241,7 @@ fn header(old: &Header, new: &Header) -> Vec<Change> {
             ("kv_dtype", o.kv_dtype.clone()),
             ("weights_dtype", o.weights_dtype.clone()),
             ("max_threads", o.max_threads.to_string()),
+            ("debug", o.debug.join(",")),
         ]
     };
     fields(old)
