@@ -293,8 +293,8 @@ fn an_interruption_removes_what_is_unfinished() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A temporary file holds the first bytes soon; a folder of its own may come first.
-        while !tree(dir.path()).values().any(|bytes| !bytes.is_empty()) {
+        // The temporary file is there from the first byte on; a folder for it may come before.
+        while !tree(dir.path()).keys().any(|path| path.is_file()) {
             assert!(child.try_wait().unwrap().is_none(), "finished before it began to write");
             std::thread::yield_now();
         }
