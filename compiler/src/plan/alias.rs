@@ -1,12 +1,8 @@
-//! Aliasing: which buffers move together.
-//!
-//! Views are given. In-place merges are chosen. Merging two buffers never raises the lower bound (bytes that are live
-//! twice count once), but it ties their offsets together, and two merges can exclude each other.
+//! Aliasing: which buffers move together, and which in-place merges are legal. Which of them to take is up to
+//! [`super::merge`].
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::bound::lower_bound;
 use super::error::PlanError;
 use super::item::{self, Item, Rect, coalesce, round_down, round_up};
 use super::problem::{Alias, Problem};
@@ -22,8 +18,8 @@ pub(super) struct Aliasing {
 
 /// Groups of buffers with fixed distances, built up by merging.
 #[derive(Clone)]
-struct Groups<'p> {
-    problem: &'p Problem,
+pub(super) struct Groups<'p> {
+    pub problem: &'p Problem,
     /// Group of each buffer.
     of: Vec<usize>,
     /// Distance of each buffer from its group's anchor; may be negative.
@@ -36,88 +32,15 @@ struct Groups<'p> {
     reserved: &'p [Range<u64>],
     /// The smallest alignment of a group of views that is ever live. Every base is a multiple of it, with merges too, so
     /// growing rectangles outwards to it loses nothing.
-    unit: u64,
+    pub unit: u64,
 }
 
 /// An in-place pair that may be merged: `(dst, src, delta)`.
-type InPlace = (usize, usize, i64);
-
-/// How many orders of the in-place merges are tried, in buffers looked at.
-const TRIAL_WORK: usize = 1_000_000;
-
-/// The aliasings worth planning, the one with the most sharing first; the last takes no in-place merge. The `reserved`
-/// ranges are items of each, after all others.
-pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Vec<Aliasing>, PlanError> {
-    let buffers = &problem.buffers;
-    let apart: BTreeSet<(usize, usize)> = problem.apart.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
-    let mut declared: Vec<InPlace> = problem
-        .aliases
-        .iter()
-        .filter_map(|a| match *a {
-            Alias::InPlace { dst, src, delta } if dst != src => Some((dst, src, delta)),
-            _ => None,
-        })
-        // Only what would share bytes.
-        .filter(|&(dst, src, delta)| delta < buffers[src].size as i64 && -delta < buffers[dst].size as i64)
-        .filter(|&(dst, src, _)| !apart.contains(&(dst, src)))
-        .collect();
-    declared.sort_unstable();
-    declared.dedup();
-    let views = Groups::views(problem, &declared, reserved)?;
-    let plain = views.aliasing(Vec::new());
-    if declared.is_empty() {
-        return Ok(vec![plain]);
-    }
-    let merged = best_merges(&views, &declared);
-    Ok(if merged.merged.is_empty() {
-        vec![plain]
-    } else {
-        vec![merged, plain]
-    })
-}
-
-/// Takes merges greedily, largest first, then gives each refused merge one chance to go first, keeping what lowers the
-/// bound.
-fn best_merges(views: &Groups<'_>, declared: &[InPlace]) -> Aliasing {
-    let buffers = &views.problem.buffers;
-    let mut order = declared.to_vec();
-    order.sort_by_cached_key(|&(dst, src, delta)| {
-        let (d, s) = (&buffers[dst], &buffers[src]);
-        let birth = |live: &[Range<u32>]| live.iter().map(|r| r.start).min();
-        (
-            std::cmp::Reverse(d.size.min(s.size)),
-            birth(&d.live),
-            birth(&s.live),
-            (d.size, s.size, delta),
-            dst,
-            src,
-        )
-    });
-    let mut best = views.merge_in_order(&order);
-    let mut bound = lower_bound(&best.items).bytes;
-    let trials = TRIAL_WORK / (buffers.len() + 1);
-    let refused: Vec<_> = order
-        .iter()
-        .copied()
-        .filter(|&(dst, src, _)| best.merged.binary_search(&(dst, src)).is_err())
-        .collect();
-    for pair in refused.into_iter().take(trials) {
-        let mut first: Vec<_> = std::iter::once(pair)
-            .chain(order.iter().copied().filter(|&p| p != pair))
-            .collect();
-        let trial = views.merge_in_order(&first);
-        let trial_bound = lower_bound(&trial.items).bytes;
-        if trial_bound < bound {
-            (best, bound) = (trial, trial_bound);
-            std::mem::swap(&mut order, &mut first);
-        }
-    }
-    best
-}
+pub(super) type InPlace = (usize, usize, i64);
 
 impl<'p> Groups<'p> {
-    /// The groups that views force.
-    fn views(problem: &'p Problem, declared: &'p [InPlace], reserved: &'p [Range<u64>]) -> Result<Self, PlanError> {
+    /// The groups that views force. `declared` is sorted.
+    pub fn views(problem: &'p Problem, declared: &'p [InPlace], reserved: &'p [Range<u64>]) -> Result<Self, PlanError> {
         let n = problem.buffers.len();
         let mut groups = Self {
             problem,
@@ -240,7 +163,7 @@ impl<'p> Groups<'p> {
     }
 
     /// Applies every merge of `order` that is legal at its turn.
-    fn merge_in_order(&self, order: &[InPlace]) -> Aliasing {
+    pub fn merge_in_order(&self, order: &[InPlace]) -> Aliasing {
         let mut groups = self.clone();
         for &(dst, src, delta) in order {
             let (from, to) = (groups.of[dst], groups.of[src]);
@@ -299,7 +222,7 @@ impl<'p> Groups<'p> {
     }
 
     /// The items these groups make, in the order of their first buffer.
-    fn aliasing(&self, merged: Vec<(usize, usize)>) -> Aliasing {
+    pub fn aliasing(&self, merged: Vec<(usize, usize)>) -> Aliasing {
         let buffers = &self.problem.buffers;
         let mut items: Vec<Item> = self
             .members

@@ -11,8 +11,35 @@ pub(super) struct Bound {
     pub at: u32,
 }
 
-/// Sweeps over time, adding up what is live. Bytes of one item that are live twice (a view and its whole) count once.
+/// The lower bound of the items: sections of time, reserved ranges and pins.
 pub(super) fn lower_bound(items: &[Item]) -> Bound {
+    let mut best = Bound::default();
+    for (at, live) in profile(items) {
+        if live > best.bytes {
+            best = Bound { bytes: live, at };
+        }
+    }
+    best.bytes = around(items, best.bytes);
+    for item in items.iter().filter(|item| !item.reserved && !item.rects.is_empty()) {
+        best.bytes = best.bytes.max(item.pinned.map_or(0, |base| base + item.extent()));
+    }
+    best
+}
+
+/// The least peak of `bytes` bytes that lie around the reserved ranges.
+pub(super) fn around(items: &[Item], mut bytes: u64) -> u64 {
+    // They are ascending.
+    for item in items.iter().filter(|item| item.reserved) {
+        if bytes > item.pinned.unwrap_or(0) {
+            bytes += item.extent();
+        }
+    }
+    bytes
+}
+
+/// What is live from each clock value on at which that changes, ascending. Bytes of one item that are live twice (a view
+/// and its whole) count once.
+pub(super) fn profile(items: &[Item]) -> Vec<(u32, u64)> {
     // (time, 0 = ends | 1 = starts, item, rectangle): at equal times ends come first, intervals being half-open.
     let mut events = Vec::new();
     for (i, item) in items.iter().enumerate().filter(|(_, item)| !item.reserved) {
@@ -24,7 +51,8 @@ pub(super) fn lower_bound(items: &[Item]) -> Bound {
     events.sort_unstable();
     let mut active: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
     let mut covered = vec![0u64; items.len()];
-    let (mut live, mut best) = (0u64, Bound::default());
+    let mut live = 0u64;
+    let mut out: Vec<(u32, u64)> = Vec::new();
     for &(at, kind, i, r) in &events {
         match kind {
             0 => active[i].retain(|&other| other != r),
@@ -33,21 +61,12 @@ pub(super) fn lower_bound(items: &[Item]) -> Bound {
         let now = union_length(&items[i], &mut active[i]);
         live = live - covered[i] + now;
         covered[i] = now;
-        if live > best.bytes {
-            best = Bound { bytes: live, at };
+        match out.last_mut() {
+            Some(last) if last.0 == at => last.1 = live,
+            _ => out.push((at, live)),
         }
     }
-    // What is live must find room between the reserved ranges, which are ascending.
-    for item in items.iter().filter(|item| item.reserved) {
-        let start = item.pinned.unwrap_or(0);
-        if best.bytes > start {
-            best.bytes += item.extent();
-        }
-    }
-    for item in items.iter().filter(|item| !item.reserved && !item.rects.is_empty()) {
-        best.bytes = best.bytes.max(item.pinned.map_or(0, |base| base + item.extent()));
-    }
-    best
+    out
 }
 
 /// Bytes covered by the rectangles `active` of `item`. Sorts `active` by position.

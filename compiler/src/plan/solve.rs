@@ -5,12 +5,13 @@
 
 use std::cmp::Reverse;
 
-use super::alias::{self, Aliasing};
+use super::alias::Aliasing;
 use super::bound::{Bound, lower_bound};
 use super::error::PlanError;
 use super::exact;
 use super::greedy::Portfolio;
 use super::item::round_up;
+use super::merge;
 use super::problem::{Problem, Region};
 use super::region::{self, share};
 use super::solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
@@ -115,8 +116,7 @@ pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
     for (r, region) in regions.iter().enumerate() {
         let share = share(problem, |b| of[b] == r);
         let ticks = ticks::flatten(&share.problem)?;
-        let aliasings = alias::choices(&ticks.problem, &region.reserved)?;
-        sum += aliasings.iter().map(|a| lower_bound(&a.items).bytes).min().unwrap_or(0);
+        sum += merge::choices(&ticks.problem, &region.reserved)?.bound.bytes;
     }
     Ok(sum)
 }
@@ -224,10 +224,11 @@ impl Planned {
 /// Plans a problem that lies in one region.
 pub(super) fn plan_region(problem: &Problem, region: &Region, options: &Options) -> Result<Planned, PlanError> {
     let ticks = ticks::flatten(problem)?;
-    let aliasings = alias::choices(&ticks.problem, &region.reserved)?;
+    let merge::Choices { aliasings, bound } = merge::choices(&ticks.problem, &region.reserved)?;
     let mut search = Search {
         options: *options,
         limit: region.capacity,
+        bound,
         left: options.nodes,
         floor: u64::MAX,
         ..Search::default()
@@ -251,7 +252,8 @@ struct Found<'a> {
 struct Search<'a> {
     candidates: Vec<Candidate>,
     best: Option<Found<'a>>,
-    bound: Option<u64>,
+    /// Nothing has a lower peak.
+    bound: Bound,
     options: Options,
     /// The region's capacity.
     limit: Option<u64>,
@@ -273,8 +275,6 @@ impl<'a> Search<'a> {
             self.floor = self.floor.min(bytes);
             return Ok(());
         }
-        let bound = self.bound.map_or(bytes, |b| b.min(bytes));
-        self.bound = Some(bound);
         let id = |item: usize| problem.buffers[aliasing.items[item].members[0].0].id.clone();
         let portfolio =
             Portfolio::new(&aliasing.items).map_err(|(a, b)| PlanError::PinsOverlap { a: id(a), b: id(b) })?;
@@ -294,7 +294,7 @@ impl<'a> Search<'a> {
                     peak_at: at,
                     candidate,
                 });
-                if peak <= bound.max(self.enough()) {
+                if peak <= bytes.max(self.enough()) {
                     break;
                 }
             }
@@ -344,7 +344,7 @@ impl<'a> Search<'a> {
         let mut planned = Planned {
             offsets: vec![0; problem.buffers.len()],
             peak: 0,
-            lower_bound: self.bound.unwrap_or(0),
+            lower_bound: self.bound.bytes,
             floor: 0,
             status: Status::Optimal,
             candidates: self.candidates,
