@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::error::PlanError;
 use super::problem::{Alias, Choice, Problem, Region};
@@ -75,6 +76,8 @@ struct Family {
     bytes: u128,
     /// Accesses to them.
     traffic: u128,
+    /// Clock ticks from first to last use.
+    ticks: u128,
 }
 
 impl Family {
@@ -83,75 +86,252 @@ impl Family {
         let bytes = self.bytes.max(1);
         (self.traffic / bytes, ((self.traffic % bytes) << 32) / bytes)
     }
+
+    /// What its accesses cost in a region.
+    fn cost(&self, region: usize) -> u128 {
+        self.traffic.saturating_mul(region as u128)
+    }
 }
 
 /// The region of each buffer.
+///
+/// Least is first the bytes beyond capacities, then the sum of `size * accesses * region`. Families are taken into the
+/// fastest region that has room, in several orders; the best result is improved by a complete search where there are few
+/// families, and by exchanging two where there are many.
 pub(super) fn assign(problem: &Problem, regions: &[Region]) -> Result<Vec<usize>, PlanError> {
     let mut of = vec![0; problem.buffers.len()];
-    let Some(last) = regions.len().checked_sub(1).filter(|&last| last > 0) else {
+    if regions.len() < 2 {
         return Ok(of);
-    };
-    let (fixed, mut free): (Vec<Family>, Vec<Family>) =
-        families(problem)?.into_iter().partition(|f| f.region.is_some());
-    // Accesses a byte, the most first; of equals the smaller one, which leaves more room.
-    free.sort_by(|a, b| (Reverse(a.density()), a.bytes, &a.buffers).cmp(&(Reverse(b.density()), b.bytes, &b.buffers)));
-    let mut free: Vec<&Family> = free.iter().collect();
-    for (r, region) in regions.iter().enumerate().take(last) {
-        let mut taken: Vec<&Family> = fixed.iter().filter(|f| f.region == Some(r)).collect();
-        let mut refused = Vec::new();
-        admit(problem, region, &mut taken, &free, &mut refused)?;
-        for f in taken {
-            f.buffers.iter().for_each(|&b| of[b] = r);
-        }
-        free = refused;
     }
-    for f in free.into_iter().chain(fixed.iter().filter(|f| f.region == Some(last))) {
-        f.buffers.iter().for_each(|&b| of[b] = last);
+    let families = families(problem)?;
+    let mut memory = Memory {
+        problem,
+        regions,
+        families: &families,
+        known: BTreeMap::new(),
+        left: WORK / (problem.buffers.len() + 1),
+    };
+    let mut best: Option<Assignment> = None;
+    for order in ORDERS {
+        let found = memory.greedy(*order)?;
+        if best.as_ref().is_none_or(|best| found.cost < best.cost) {
+            best = Some(found);
+        }
+    }
+    let Some(mut best) = best else { return Ok(of) };
+    let mut free: Vec<usize> = (0..families.len()).filter(|&f| families[f].region.is_none()).collect();
+    free.sort_by_key(|&f| (Reverse(families[f].traffic), f));
+    if free.len() <= FEW {
+        let mut partial = memory.fixed();
+        memory.search(&free, &mut partial, 0, &mut best)?;
+    } else {
+        memory.exchange(&free, &mut best)?;
+    }
+    for (family, &region) in families.iter().zip(&best.region) {
+        family.buffers.iter().for_each(|&b| of[b] = region);
     }
     Ok(of)
 }
 
-/// Takes the families one after another, each if it fits with what was taken before. Those that fit all at once are not
-/// looked at one by one.
-fn admit<'f>(
-    problem: &Problem,
-    region: &Region,
-    taken: &mut Vec<&'f Family>,
-    list: &[&'f Family],
-    refused: &mut Vec<&'f Family>,
-) -> Result<(), PlanError> {
-    if list.is_empty() {
-        return Ok(());
-    }
-    taken.extend(list);
-    if fits(problem, region, taken)? {
-        return Ok(());
-    }
-    taken.truncate(taken.len() - list.len());
-    if let [only] = list {
-        refused.push(only);
-        return Ok(());
-    }
-    let (first, second) = list.split_at(list.len() / 2);
-    admit(problem, region, taken, first, refused)?;
-    admit(problem, region, taken, second, refused)
+/// Families up to which all assignments are looked at.
+const FEW: usize = 12;
+
+/// Region plans that are made, in buffers.
+const WORK: usize = 200_000;
+
+/// What a greedy pass takes first: more of the first number, then less of the second.
+type Order = fn(&Family) -> ((u128, u128), u128);
+
+const ORDERS: &[Order] = &[
+    |f| (f.density(), f.bytes),
+    |f| ((f.traffic, 0), f.bytes),
+    |f| ((f.traffic / f.bytes.saturating_mul(f.ticks).max(1), 0), f.bytes),
+    |f| ((f.bytes, 0), 0),
+];
+
+/// A region for each family.
+#[derive(Clone)]
+struct Assignment {
+    region: Vec<usize>,
+    /// Bytes beyond capacities, then accesses weighted with regions.
+    cost: (u64, u128),
 }
 
-/// Whether a layout within the region's capacity is found.
-fn fits(problem: &Problem, region: &Region, families: &[&Family]) -> Result<bool, PlanError> {
-    let Some(capacity) = region.capacity else {
-        return Ok(true);
-    };
-    let mut inside = vec![false; problem.buffers.len()];
-    for f in families {
-        f.buffers.iter().for_each(|&b| inside[b] = true);
+struct Memory<'p> {
+    problem: &'p Problem,
+    regions: &'p [Region],
+    families: &'p [Family],
+    /// Bytes beyond the capacity of a region that holds these families.
+    known: BTreeMap<(usize, Vec<usize>), u64>,
+    /// Plans that may still be made.
+    left: usize,
+}
+
+impl Memory<'_> {
+    /// Every family that must lie somewhere in its place; the others nowhere.
+    fn fixed(&self) -> Vec<Option<usize>> {
+        self.families.iter().map(|f| f.region).collect()
     }
-    let options = Options {
-        capacity: Some(capacity),
-        ..Options::default()
-    };
-    let share = share(problem, |b| inside[b]);
-    Ok(plan_region(&share.problem, region, &options)?.peak <= capacity)
+
+    /// Bytes by which a layout of these families exceeds the region's capacity; all there are when no more plans may be
+    /// made.
+    fn excess(&mut self, r: usize, mut inside: Vec<usize>) -> Result<u64, PlanError> {
+        let Some(capacity) = self.regions[r].capacity else {
+            return Ok(0);
+        };
+        inside.sort_unstable();
+        if let Some(&by) = self.known.get(&(r, inside.clone())) {
+            return Ok(by);
+        }
+        if self.left == 0 {
+            return Ok(u64::MAX);
+        }
+        self.left -= 1;
+        let mut wanted = vec![false; self.problem.buffers.len()];
+        for &f in &inside {
+            self.families[f].buffers.iter().for_each(|&b| wanted[b] = true);
+        }
+        let options = Options {
+            capacity: Some(capacity),
+            ..Options::default()
+        };
+        let share = share(self.problem, |b| wanted[b]);
+        let by = plan_region(&share.problem, &self.regions[r], &options)?
+            .peak
+            .saturating_sub(capacity);
+        self.known.insert((r, inside), by);
+        Ok(by)
+    }
+
+    fn inside(region: &[Option<usize>], r: usize) -> Vec<usize> {
+        (0..region.len()).filter(|&f| region[f] == Some(r)).collect()
+    }
+
+    /// The assignment with its cost.
+    fn judged(&mut self, region: Vec<Option<usize>>) -> Result<Assignment, PlanError> {
+        let mut over = 0u64;
+        for r in 0..self.regions.len() {
+            over = over.saturating_add(self.excess(r, Self::inside(&region, r))?);
+        }
+        let region: Vec<usize> = region.into_iter().map(|r| r.unwrap_or(0)).collect();
+        let traffic = region.iter().zip(self.families).map(|(&r, f)| f.cost(r));
+        let cost = (over, traffic.fold(0, u128::saturating_add));
+        Ok(Assignment { region, cost })
+    }
+
+    /// Region by region, each family that has room, in an order; the last region takes the rest.
+    fn greedy(&mut self, order: Order) -> Result<Assignment, PlanError> {
+        let mut region = self.fixed();
+        let mut free: Vec<usize> = (0..region.len()).filter(|&f| region[f].is_none()).collect();
+        free.sort_by_key(|&f| {
+            let (more, less) = order(&self.families[f]);
+            (Reverse(more), less, f)
+        });
+        let last = self.regions.len() - 1;
+        for r in 0..last {
+            let mut taken = Self::inside(&region, r);
+            let mut refused = Vec::new();
+            self.admit(r, &mut taken, &free, &mut refused)?;
+            taken.into_iter().for_each(|f| region[f] = Some(r));
+            free = refused;
+        }
+        free.into_iter().for_each(|f| region[f] = Some(last));
+        self.judged(region)
+    }
+
+    /// Takes the families one after another, each if it fits with what was taken before. Those that fit all at once are
+    /// not looked at one by one.
+    fn admit(
+        &mut self,
+        r: usize,
+        taken: &mut Vec<usize>,
+        list: &[usize],
+        refused: &mut Vec<usize>,
+    ) -> Result<(), PlanError> {
+        if list.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<usize> = taken.iter().chain(list).copied().collect();
+        if self.excess(r, all)? == 0 {
+            taken.extend(list);
+            return Ok(());
+        }
+        if let [only] = list {
+            refused.push(*only);
+            return Ok(());
+        }
+        let (first, second) = list.split_at(list.len() / 2);
+        self.admit(r, taken, first, refused)?;
+        self.admit(r, taken, second, refused)
+    }
+
+    /// All assignments of `free` that cost less than `best`, the families with the most accesses decided first.
+    fn search(
+        &mut self,
+        free: &[usize],
+        partial: &mut Vec<Option<usize>>,
+        traffic: u128,
+        best: &mut Assignment,
+    ) -> Result<(), PlanError> {
+        let Some((&f, rest)) = free.split_first() else {
+            let found = self.judged(partial.clone())?;
+            if found.cost < best.cost {
+                *best = found;
+            }
+            return Ok(());
+        };
+        for r in 0..self.regions.len() {
+            let traffic = traffic.saturating_add(self.families[f].cost(r));
+            if best.cost.0 == 0 && traffic >= best.cost.1 {
+                break;
+            }
+            partial[f] = Some(r);
+            // More families never need fewer bytes.
+            if self.excess(r, Self::inside(partial, r))? <= best.cost.0 {
+                self.search(rest, partial, traffic, best)?;
+            }
+        }
+        partial[f] = None;
+        Ok(())
+    }
+
+    /// Moves families to faster regions, alone or in exchange for one with fewer accesses, while that helps.
+    fn exchange(&mut self, free: &[usize], best: &mut Assignment) -> Result<(), PlanError> {
+        loop {
+            let before = best.cost;
+            for &f in free {
+                for r in 0..self.regions.len() {
+                    let others = free.iter().rev().copied().filter(|&g| g != f).map(Some);
+                    for other in std::iter::once(None).chain(others) {
+                        let from = best.region[f];
+                        let swaps = other.is_none_or(|g| best.region[g] == r);
+                        if from == r || !swaps || self.left == 0 {
+                            continue;
+                        }
+                        let mut region: Vec<Option<usize>> = best.region.iter().copied().map(Some).collect();
+                        region[f] = Some(r);
+                        if let Some(g) = other {
+                            region[g] = Some(from);
+                        }
+                        let gain = |f: &Family, from, to| f.cost(to) < f.cost(from);
+                        let cheaper = match other {
+                            None => gain(&self.families[f], from, r),
+                            Some(g) => r < from && self.families[g].traffic < self.families[f].traffic,
+                        };
+                        if best.cost.0 > 0 || cheaper {
+                            let found = self.judged(region)?;
+                            if found.cost < best.cost {
+                                *best = found;
+                            }
+                        }
+                    }
+                }
+            }
+            if best.cost == before || self.left == 0 {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Splits the buffers at what no view ties together.
@@ -183,6 +363,7 @@ fn families(problem: &Problem) -> Result<Vec<Family>, PlanError> {
                 region: None,
                 bytes: 0,
                 traffic: 0,
+                ticks: 0,
             });
         }
         let family = &mut families[*slot];
@@ -200,6 +381,11 @@ fn families(problem: &Problem) -> Result<Vec<Family>, PlanError> {
         family.buffers.push(i);
         if b.occupies() {
             family.bytes += u128::from(b.size);
+            let span = |f: fn(&std::ops::Range<u32>) -> u32| b.live.iter().map(f);
+            let (from, to) = (span(|r| r.start).min(), span(|r| r.end).max());
+            family.ticks = family
+                .ticks
+                .max(to.zip(from).map_or(0, |(to, from)| u128::from(to - from)));
             // Below 2^62 bytes in all, and 2^64 accesses each.
             family.traffic += u128::from(b.size) * u128::from(b.accesses);
         }

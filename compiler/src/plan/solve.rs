@@ -10,7 +10,7 @@ use super::bound::{Bound, lower_bound};
 use super::error::PlanError;
 use super::exact;
 use super::greedy::Portfolio;
-use super::item::round_up;
+use super::item::{Item, round_up};
 use super::merge;
 use super::problem::{Problem, Region};
 use super::region::{self, share};
@@ -310,34 +310,69 @@ impl<'a> Search<'a> {
     }
 
     /// Searches below the best layout, if it belongs to this aliasing. Returns a bound for this aliasing.
+    ///
+    /// Reserved ranges cut the addresses into storeys. A layout lies in the storey its peak is in, where those below are
+    /// walls and those above do not matter; storeys are searched from the ground up, each after the one below is refuted.
     fn improve(&mut self, aliasing: &'a Aliasing, bound: u64, at: u32, prefix: &str) -> u64 {
-        let belongs = |best: &Found<'_>| std::ptr::eq(best.aliasing, aliasing);
-        if self.best.as_ref().is_none_or(|best| !belongs(best)) || aliasing.items.iter().any(|item| item.reserved) {
+        let items = &aliasing.items;
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|best| !std::ptr::eq(best.aliasing, aliasing))
+            || pins_touch_walls(items)
+        {
             return bound;
         }
-        // A capacity comes first: whether it can be met matters more than how far below it the least peak is.
+        let free = items.iter().filter(|item| !item.reserved).count();
+        let wanted = self.options.capacity.or(self.limit);
         let mut floor = bound;
-        for target in [self.options.capacity.or(self.limit), None] {
-            let Some(best) = self.best.as_mut() else { break };
-            if self.left == 0 || best.peak <= floor {
-                break;
+        for storey in free..=items.len() {
+            // Where this storey ends, and where the next begins.
+            let wall = items.get(storey).map(|item| item.pinned.unwrap_or(0));
+            let room = wall.unwrap_or(u64::MAX);
+            let above = wall.map_or(0, |start| start + items[storey].extent() + 1);
+            if room < floor {
+                floor = floor.max(above);
+                continue;
             }
-            let incumbent = (best.peak, best.bases.as_slice());
-            let found = match target {
-                Some(capacity) if best.peak <= capacity || floor > capacity => continue,
-                Some(capacity) => exact::decide(&aliasing.items, capacity, incumbent, &mut self.left),
-                None if self.options.capacity.is_some() => break,
-                None => exact::minimise(&aliasing.items, floor, incumbent, &mut self.left),
-            };
-            if let Some((peak, bases)) = found.better {
-                (best.peak, best.bases, best.peak_at) = (peak, bases, at);
-                best.candidate = self.candidates.len();
-                let name = format!("{prefix}search");
-                self.candidates.push(Candidate { name, peak });
+            // A capacity comes first: whether it can be met matters more than how far below it the least peak is.
+            for goal in [wanted.filter(|&w| w < room), wall] {
+                let found = match goal {
+                    Some(goal) if floor <= goal => self.search(&items[..storey], Some(goal), floor, at, prefix),
+                    _ => continue,
+                };
+                floor = floor.max(found);
             }
-            floor = floor.max(found.floor);
+            if floor > room {
+                floor = floor.max(above);
+            } else if self.options.capacity.is_some() || self.best.as_ref().is_none_or(|best| best.peak > room) {
+                return floor;
+            } else {
+                return floor.max(self.search(&items[..storey], None, floor, at, prefix));
+            }
         }
         floor
+    }
+
+    /// Searches for a layout within `goal`, or for the least. Returns a bound, as far as one was proven.
+    fn search(&mut self, items: &[Item], goal: Option<u64>, floor: u64, at: u32, prefix: &str) -> u64 {
+        let Some(best) = self.best.as_mut() else { return 0 };
+        if self.left == 0 || best.peak <= floor.max(goal.unwrap_or(0)) {
+            return 0;
+        }
+        let incumbent = (best.peak, &best.bases[..items.len()]);
+        let found = match goal {
+            Some(capacity) => exact::decide(items, capacity, incumbent, &mut self.left),
+            None => exact::minimise(items, floor, incumbent, &mut self.left),
+        };
+        if let Some((peak, bases)) = found.better {
+            best.bases[..items.len()].copy_from_slice(&bases);
+            (best.peak, best.peak_at) = (peak, at);
+            best.candidate = self.candidates.len();
+            let name = format!("{prefix}search");
+            self.candidates.push(Candidate { name, peak });
+        }
+        found.floor
     }
 
     fn finish(self, problem: &Problem, ticks: &Ticks<'_>, naive: u64) -> Planned {
@@ -382,6 +417,14 @@ impl<'a> Search<'a> {
         };
         planned
     }
+}
+
+/// Whether a pinned item and a reserved range meet once both are grown to the placement unit.
+fn pins_touch_walls(items: &[Item]) -> bool {
+    let range = |item: &Item| item.pinned.map(|base| base..base + item.extent());
+    let walls = || items.iter().filter(|item| item.reserved).filter_map(range);
+    let mut pins = items.iter().filter(|item| !item.reserved).filter_map(range);
+    pins.any(|pin| walls().any(|wall| pin.start < wall.end && wall.start < pin.end))
 }
 
 /// Bytes when nothing is reused: the items of the aliasing without in-place merges, one after another.

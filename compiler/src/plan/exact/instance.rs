@@ -40,6 +40,8 @@ pub(super) struct Instance {
     /// Blocks are what the items are; otherwise some item has free bytes below or inside a rectangle, which its block
     /// occupies, and that no layout exists proves nothing.
     pub faithful: bool,
+    /// The greatest common divisor of where rectangles start and end above their base.
+    grain: u64,
 }
 
 /// Pairs of neighbours, and entries of sections, beyond which nothing is searched.
@@ -58,7 +60,7 @@ impl Instance {
                 std::cmp::Reverse(it.extent()),
                 it.rects.clone(),
                 it.align,
-                it.members[0].0,
+                it.members.first(),
             )
         });
         let lists = sections(items, &item)?;
@@ -106,7 +108,13 @@ impl Instance {
             blocks[b].neighbours = own;
         }
         let flat = |i: usize| items[i].rects.iter().all(|r| r.start == 0);
+        let edges = item
+            .iter()
+            .flat_map(|&i| &items[i].rects)
+            .flat_map(|r| [r.start, r.end]);
+        let grain = edges.fold(0, gcd);
         (pairs <= MAX_PAIRS).then(|| Self {
+            grain,
             faithful: item.iter().all(|&i| flat(i)),
             blocks,
             sections: lists,
@@ -116,17 +124,10 @@ impl Instance {
 
     /// The step between peaks that a layout can have: every base and every end is a multiple of it.
     pub fn step(&self) -> u64 {
-        let gcd = |mut a: u64, mut b: u64| {
-            while b != 0 {
-                (a, b) = (b, a % b);
-            }
-            a
-        };
-        let all = |g: u64, b: &Block| {
-            let g = gcd(gcd(g, b.size), b.pinned.unwrap_or(0));
-            b.cover.iter().fold(g, |g, c| gcd(g, c.1))
-        };
-        let sizes = self.blocks.iter().fold(0, all);
+        let sizes = self
+            .blocks
+            .iter()
+            .fold(self.grain, |g, b| gcd(g, b.pinned.unwrap_or(0)));
         // A base that is rounded up to an alignment which does not divide the step is a multiple of both their gcd.
         self.blocks.iter().fold(sizes, |g, b| gcd(g, b.align.max(1))).max(
             if self.blocks.iter().all(|b| sizes.is_multiple_of(b.align)) {
@@ -153,6 +154,13 @@ impl Instance {
         }
         parts
     }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// The sections that are not contained in a neighbour. Blocks are numbered by their position in `order`.

@@ -8,6 +8,7 @@ mod files;
 mod oracle;
 mod properties;
 mod tables;
+mod tiny;
 mod verifier;
 
 use std::ops::Range;

@@ -8,12 +8,18 @@ fn clash(p: &Problem, offsets: &[u64], a: usize, b: usize) -> bool {
     let ticks = |buffer: &Buffer| -> Vec<u32> { buffer.live.iter().cloned().flatten().collect() };
     let together = ticks(x).iter().any(|t| ticks(y).contains(t));
     let bytes = offsets[a] < offsets[b] + y.size && offsets[b] < offsets[a] + x.size && x.size > 0 && y.size > 0;
-    let in_place = offsets[a] == offsets[b]
-        && p.aliases.iter().any(|alias| match *alias {
-            Alias::InPlace { dst, src, .. } => (dst, src) == (a, b) || (dst, src) == (b, a),
-            Alias::View { .. } => false,
-        });
-    together && bytes && !in_place && family(p, a) != family(p, b)
+    let in_place = p.aliases.iter().any(|alias| match *alias {
+        Alias::InPlace { dst, src, delta } => {
+            ((dst, src) == (a, b) || (dst, src) == (b, a)) && offsets[dst] as i64 == offsets[src] as i64 + delta
+        }
+        Alias::View { .. } => false,
+    });
+    let branch = |c: &Choice, i: usize| c.branches.iter().position(|branch| branch.contains(&i));
+    let other_branch = |c: &Choice| branch(c, a).is_some() && branch(c, b).is_some() && branch(c, a) != branch(c, b);
+    let never = p.exclusive.iter().any(other_branch);
+    let lives = !ticks(x).is_empty() && !ticks(y).is_empty();
+    let apart = lives && (p.apart.contains(&(a, b)) || p.apart.contains(&(b, a)));
+    bytes && (apart || together && !in_place && !never && family(p, a) != family(p, b))
 }
 
 /// The whole that `i` is a view of, or itself. The problems here have no views of views.
@@ -58,7 +64,9 @@ fn least(p: &Problem, offsets: &mut Vec<u64>, best: u64) -> u64 {
     };
     choices.into_iter().fold(best, |best, offset| {
         offsets.push(offset);
-        let free = (0..next).all(|other| !clash(p, offsets, other, next));
+        let reserved = p.regions.iter().flat_map(|r| &r.reserved);
+        let kept = idle || reserved.clone().all(|r| offset + b.size <= r.start || r.end <= offset);
+        let free = kept && (0..next).all(|other| !clash(p, offsets, other, next));
         let found = if free { least(p, offsets, best) } else { best };
         offsets.pop();
         found
