@@ -29,12 +29,21 @@ pub(super) fn lower_bound(items: &[Item]) -> Bound {
 /// The least peak of `bytes` bytes that lie around the reserved ranges.
 pub(super) fn around(items: &[Item], mut bytes: u64) -> u64 {
     // They are ascending.
-    for item in items.iter().filter(|item| item.reserved) {
-        if bytes > item.pinned.unwrap_or(0) {
-            bytes += item.extent();
+    for wall in items.iter().filter(|item| item.reserved) {
+        if bytes > wall.pinned.unwrap_or(0) && !pinned_into(items, wall) {
+            bytes += wall.extent();
         }
     }
     bytes
+}
+
+/// Whether a pinned item reaches into the reserved range `wall`, both being grown to the placement unit: their own bytes
+/// do not meet, but in the units at the edge both count.
+pub(super) fn pinned_into(items: &[Item], wall: &Item) -> bool {
+    let start = wall.pinned.unwrap_or(0);
+    let into = |item: &Item, base: u64| base < start + wall.extent() && start < base + item.extent();
+    let mut pins = items.iter().filter(|item| !item.reserved);
+    pins.any(|item| item.pinned.is_some_and(|base| into(item, base)))
 }
 
 /// What is live from each clock value on at which that changes, ascending. Bytes of one item that are live twice (a view

@@ -77,9 +77,9 @@ impl Choices {
 }
 
 /// An aliasing and what it is worth.
-struct Judged {
+pub(super) struct Judged {
     aliasing: Aliasing,
-    bound: Bound,
+    pub bound: Bound,
     /// Bytes live, summed over time.
     area: u128,
 }
@@ -102,7 +102,7 @@ impl Judged {
 }
 
 /// The in-place pairs that would share bytes and may, sorted.
-fn declared(problem: &Problem) -> Vec<InPlace> {
+pub(super) fn declared(problem: &Problem) -> Vec<InPlace> {
     let buffers = &problem.buffers;
     let apart: BTreeSet<(usize, usize)> = problem.apart.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
     let mut declared: Vec<InPlace> = problem
@@ -172,7 +172,7 @@ fn ideal(problem: &Problem, declared: &[InPlace], plain: &Aliasing, unit: u64) -
 
 /// Takes merges greedily, largest first. Then refuses or prefers one at a time, as long as that makes the result better:
 /// first what is live where the most bytes are.
-fn improved(views: &Groups<'_>, declared: &[InPlace], ideal: u64) -> Judged {
+pub(super) fn improved(views: &Groups<'_>, declared: &[InPlace], ideal: u64) -> Judged {
     let buffers = &views.problem.buffers;
     let mut order = declared.to_vec();
     order.sort_by_cached_key(|&(dst, src, delta)| {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use super::alias::Aliasing;
-use super::bound::{Bound, lower_bound};
+use super::bound::{Bound, lower_bound, pinned_into};
 use super::error::PlanError;
 use super::exact;
 use super::greedy::Portfolio;
@@ -417,14 +417,6 @@ impl<'a> Search<'a> {
         };
         planned
     }
-}
-
-/// Whether a pinned item and a reserved range meet once both are grown to the placement unit.
-fn pins_touch_walls(items: &[Item]) -> bool {
-    let range = |item: &Item| item.pinned.map(|base| base..base + item.extent());
-    let walls = || items.iter().filter(|item| item.reserved).filter_map(range);
-    let mut pins = items.iter().filter(|item| !item.reserved).filter_map(range);
-    pins.any(|pin| walls().any(|wall| pin.start < wall.end && wall.start < pin.end))
 }
 
 /// Bytes when nothing is reused: the items of the aliasing without in-place merges, one after another.

@@ -5,6 +5,7 @@ mod constraints;
 mod corners;
 mod exact;
 mod files;
+mod merges;
 mod oracle;
 mod properties;
 mod tables;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Whether `a` and `b` may not be placed as they are. By definition, tick by tick.
-fn clash(p: &Problem, offsets: &[u64], a: usize, b: usize) -> bool {
+pub(super) fn clash(p: &Problem, offsets: &[u64], a: usize, b: usize) -> bool {
     let (x, y) = (&p.buffers[a], &p.buffers[b]);
     let ticks = |buffer: &Buffer| -> Vec<u32> { buffer.live.iter().cloned().flatten().collect() };
     let together = ticks(x).iter().any(|t| ticks(y).contains(t));
