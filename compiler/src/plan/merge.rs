@@ -49,14 +49,14 @@ pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Choi
         let first_come = Judged::new(views.merge_in_order(&declared));
         let bound = ideal;
         let mut list = vec![best, first_come, plain];
-        list.sort_by_key(|judged| judged.score());
+        list.sort_by_key(Judged::score);
         return Ok(Choices::of(list, bound));
     }
     let mut list: Vec<Judged> = (0..sets)
         .map(|set| declared.iter().enumerate().filter(move |(i, _)| set >> i & 1 == 1))
         .map(|set| Judged::new(views.merge_in_order(&set.map(|(_, &pair)| pair).collect::<Vec<_>>())))
         .collect();
-    list.sort_by_key(|judged| judged.score());
+    list.sort_by_key(Judged::score);
     let bound = list.first().map_or(ideal, |judged| judged.bound);
     if declared.len() > ALL_PLANNED {
         list.truncate(1);

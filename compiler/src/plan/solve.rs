@@ -319,7 +319,7 @@ impl<'a> Search<'a> {
             .best
             .as_ref()
             .is_none_or(|best| !std::ptr::eq(best.aliasing, aliasing))
-            || pins_touch_walls(items)
+            || items.iter().any(|wall| wall.reserved && pinned_into(items, wall))
         {
             return bound;
         }

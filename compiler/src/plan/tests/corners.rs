@@ -61,7 +61,7 @@ fn choice(branches: &[&[usize]]) -> Choice {
 
 fn reserved(range: Range<u64>) -> Region {
     Region {
-        reserved: vec![range],
+        reserved: only(range),
         ..Region::default()
     }
 }
@@ -208,7 +208,7 @@ fn contradictions_are_errors() {
         (
             |p| {
                 p.apart = vec![(0, 1)];
-                p.buffers[1].live = vec![7..9];
+                p.buffers[1].live[0] = 7..9;
                 (p.buffers[0].pinned, p.buffers[1].pinned) = (Some(0), Some(32));
             },
             "pinned buffers `b0` and `b1` overlap and may not",

@@ -60,7 +60,7 @@ fn a_merge_that_raises_the_peak_is_not_taken() {
     let mut p = problem(&[(64, 64, 0..2), (128, 64, 1..3), (192, 64, 0..1)]);
     p.buffers[0].pinned = Some(192);
     p.regions = vec![Region {
-        reserved: vec![256..512],
+        reserved: only(256..512),
         ..Region::default()
     }];
     p.aliases = vec![in_place(1, 0)];
@@ -75,7 +75,7 @@ fn chains_keep_their_distances() {
     let step = |i: usize| Alias::InPlace {
         dst: i,
         src: i - 1,
-        delta: if i % 2 == 0 { -64 } else { 64 },
+        delta: if i.is_multiple_of(2) { -64 } else { 64 },
     };
     p.aliases = (1..6).map(step).collect();
     let s = solved(&p);

@@ -31,6 +31,11 @@ fn problem(buffers: &[(u64, u64, Range<u32>)]) -> Problem {
     }
 }
 
+/// One range of bytes that nothing may use.
+fn only(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 /// Solves, and holds the result against the verifier and against what a solution promises by itself.
 #[track_caller]
 fn solved(problem: &Problem) -> Solution {

@@ -162,7 +162,7 @@ fn reserved() {
     multisets(&shapes(2, 2), 3, &mut |p| {
         for (from, to) in pairs(5) {
             let region = Region {
-                reserved: vec![from as u64..to as u64],
+                reserved: only(from as u64..to as u64),
                 ..Region::default()
             };
             check(

@@ -161,7 +161,7 @@ fn valid_in_full(p: &Problem, s: &Solution) -> bool {
             && b.pinned.is_none_or(|pin| pin == start)
             && b.region.is_none_or(|r| r == s.region[i])
             && (!lives(b) || kept && end <= s.regions[s.region[i]].peak)
-            && (0..i).all(|j| s.region[i] != s.region[j] || !super::oracle::clash(p, &s.offsets, j, i))
+            && (0..i).all(|j| s.region[i] != s.region[j] || !oracle::clash(p, &s.offsets, j, i))
     };
     let merged = |&(dst, src): &(usize, usize)| {
         let distance = |alias: &Alias| match *alias {
@@ -203,8 +203,8 @@ fn full() -> impl Strategy<Value = Problem> {
                 reserved,
             };
             p.regions = vec![
-                region("fast", Some(capacity), vec![from..from + length]),
-                region("main", None, vec![2..3]),
+                region("fast", Some(capacity), only(from..from + length)),
+                region("main", None, only(2..3)),
             ];
             for (b, (accesses, region)) in p.buffers.iter_mut().zip(extra) {
                 // Only the second region takes whatever must lie in it.
