@@ -163,7 +163,7 @@ struct Memory<'p> {
     families: &'p [Family],
     /// Bytes beyond the capacity of a region that holds these families.
     known: BTreeMap<(usize, Vec<usize>), u64>,
-    /// Plans that may still be made.
+    /// Plans and exchanges that may still be made.
     left: usize,
 }
 
@@ -308,21 +308,23 @@ impl Memory<'_> {
                         if from == r || !swaps || self.left == 0 {
                             continue;
                         }
+                        let cheaper = match other {
+                            None => self.families[f].cost(r) < self.families[f].cost(from),
+                            Some(g) => r < from && self.families[g].traffic < self.families[f].traffic,
+                        };
+                        if best.cost.0 == 0 && !cheaper {
+                            continue;
+                        }
                         let mut region: Vec<Option<usize>> = best.region.iter().copied().map(Some).collect();
                         region[f] = Some(r);
                         if let Some(g) = other {
                             region[g] = Some(from);
                         }
-                        let gain = |f: &Family, from, to| f.cost(to) < f.cost(from);
-                        let cheaper = match other {
-                            None => gain(&self.families[f], from, r),
-                            Some(g) => r < from && self.families[g].traffic < self.families[f].traffic,
-                        };
-                        if best.cost.0 > 0 || cheaper {
-                            let found = self.judged(region)?;
-                            if found.cost < best.cost {
-                                *best = found;
-                            }
+                        // A trial counts, even if its plans are known.
+                        self.left -= 1;
+                        let found = self.judged(region)?;
+                        if found.cost < best.cost {
+                            *best = found;
                         }
                     }
                 }

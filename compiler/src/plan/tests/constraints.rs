@@ -120,6 +120,68 @@ fn hot_buffers_lie_in_the_first_region() {
     assert_eq!(solved(&p).region, [0, 1, 0, 0]);
 }
 
+/// Too many buffers to try all assignments: what their accesses against a bound for any choice.
+#[test]
+fn many_buffers_are_assigned_near_the_best() {
+    let n = 160u64;
+    let buffer = |i: u64| (64 * (1 + i * 7 % 5), 64, i as u32..i as u32 + 4);
+    let mut p = problem(&(0..n).map(buffer).collect::<Vec<_>>());
+    p.regions = vec![region("fast", Some(512)), region("main", None)];
+    p.buffers
+        .iter_mut()
+        .zip(0..)
+        .for_each(|(b, i)| b.accesses = 1 + i * 11 % 13);
+    let s = solved(&p);
+    let inside = |r: usize| p.buffers.iter().zip(&s.region).filter(move |(_, at)| **at == r);
+    let traffic = |r| inside(r).map(|(b, _)| b.size * b.accesses).sum::<u64>();
+    // No more than the capacity's worth of bytes is live at a time, each with the most accesses: a bound for any choice.
+    let bound: u64 = (0..n as u32 + 4)
+        .map(|t| {
+            let mut live: Vec<&Buffer> = p.buffers.iter().filter(|b| b.live[0].contains(&t)).collect();
+            live.sort_by_key(|b| std::cmp::Reverse(b.accesses));
+            let mut room = 512;
+            live.iter().map(|b| take(&mut room, b.size) * b.accesses).sum::<u64>()
+        })
+        .sum::<u64>()
+        / 4;
+    assert!(
+        traffic(0) <= bound && 4 * traffic(0) >= 3 * bound,
+        "{} of {bound}",
+        traffic(0)
+    );
+    assert_eq!(solve(&p), Ok(s));
+}
+
+/// At most `size` of what is left.
+fn take(room: &mut u64, size: u64) -> u64 {
+    let taken = size.min(*room);
+    *room -= taken;
+    taken
+}
+
+/// A buffer and its slice lie in one region, and their accesses count together.
+#[test]
+fn views_are_not_torn_apart() {
+    let mut p = problem(&[(128, 64, 0..4), (64, 64, 0..4), (64, 64, 0..4)]);
+    p.aliases = vec![Alias::View {
+        part: 1,
+        whole: 0,
+        delta: 64,
+    }];
+    p.regions = vec![region("fast", Some(64)), region("main", None)];
+    (p.buffers[1].accesses, p.buffers[2].accesses) = (100, 1);
+    assert_eq!(solved(&p).region, [1, 1, 0]);
+}
+
+/// Neither memory alone has room for both, and the faster one takes what the slower one cannot.
+#[test]
+fn capacities_come_before_speed() {
+    let mut p = problem(&[(64, 64, 0..2), (128, 64, 0..2)]);
+    p.regions = vec![region("fast", Some(128)), region("main", Some(64))];
+    p.buffers[0].accesses = 100;
+    assert_eq!(solved(&p).region, [1, 0]);
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     let mut p = problem(&[(64, 64, 0..2), (64, 64, 1..3), (64, 64, 5..6)]);
