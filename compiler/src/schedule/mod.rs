@@ -11,13 +11,14 @@ pub mod access;
 pub mod barrier;
 pub mod cost;
 mod division;
+pub mod in_place;
 mod lower;
 
 use ck_kernels::partition::Axis;
 
 use crate::fuse::{self, Division, Fused, Site};
 use crate::graph::verify::{self, Rule};
-use crate::graph::{Graph, OpKind, TensorId};
+use crate::graph::{Graph, OpKind};
 use access::{Access, Operand, accesses};
 use barrier::{Barrier, Touch};
 
@@ -105,66 +106,6 @@ impl Entry {
             })
             .collect();
         barrier::place(&touches)
-    }
-
-    /// Pairs `(written, read)` of a step that may share bytes: the kernel reads every element before it writes it, on
-    /// the worker that owns both, and nobody needs the read one afterwards.
-    pub fn in_place(&self) -> Vec<(TensorId, TensorId)> {
-        let data = self.data_barriers();
-        let lifetimes = self.lifetimes(None);
-        let dies_at = |t: TensorId, step: usize| {
-            !self.graph.outputs.contains(&t)
-                && !self.graph.inputs.contains(&t)
-                && lifetimes
-                    .iter()
-                    .any(|(o, r)| *o == Operand::Tensor(t) && r.end as usize == step + 1)
-        };
-        let mut pairs = Vec::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            let op = &self.graph.ops[step.op];
-            for &(out, input) in may_alias(&op.kind, step.axis) {
-                let (dst, src) = (op.outputs[out], op.inputs[input]);
-                let pattern = |t, write| {
-                    let same = |a: &&Access| a.operand == Operand::Tensor(t) && a.write == write;
-                    step.accesses.iter().find(same).map(|a| a.pattern)
-                };
-                let (Some(written), Some(read)) = (pattern(dst, true), pattern(src, false)) else {
-                    continue;
-                };
-                // Workers that are still in an earlier step of this stretch must not meet the new bytes.
-                let stretch = (0..=index).rev().find(|i| data[*i].is_some()).unwrap_or(0);
-                let apart = self.steps[stretch..index]
-                    .iter()
-                    .flat_map(|s| &s.accesses)
-                    .all(|a| a.operand != Operand::Tensor(src) || a.pattern.aligned(written));
-                let same_owner = written.aligned(read) || (written == read && stretch == index);
-                if dies_at(src, index) && apart && same_owner && self.same_shape(dst, src) {
-                    pairs.push((dst, src));
-                }
-            }
-        }
-        pairs
-    }
-
-    fn same_shape(&self, a: TensorId, b: TensorId) -> bool {
-        let (a, b) = (self.graph.tensor(a), self.graph.tensor(b));
-        (a.rows, a.cols, a.act) == (b.rows, b.cols, b.act)
-    }
-}
-
-/// The (output, input) pairs of a kernel that may be one slot.
-fn may_alias(kind: &OpKind, axis: Axis) -> &'static [(usize, usize)] {
-    match (kind, axis) {
-        (OpKind::Add | OpKind::Glu { .. }, _) => &[(0, 0), (0, 1)],
-        (OpKind::Rope(_) | OpKind::Attend(_), _) => &[(0, 0)],
-        (OpKind::RmsNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
-        (OpKind::AddNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
-        (OpKind::Project { source, .. } | OpKind::ProjectGlu { source, .. }, Axis::Tokens { .. })
-            if matches!(source, crate::graph::Source::AddNorm { .. }) =>
-        {
-            &[(0, 0)]
-        }
-        _ => &[],
     }
 }
 

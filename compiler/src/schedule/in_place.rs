@@ -1,0 +1,127 @@
+//! Which results of a step may take over the bytes of one of its operands, and why the others may not.
+
+use ck_kernels::partition::Axis;
+
+use super::Entry;
+use super::access::{Access, Operand, Pattern};
+use crate::graph::{Graph, OpKind, Source, TensorId};
+
+/// A result and an operand of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The step.
+    pub step: usize,
+    /// What it writes.
+    pub dst: TensorId,
+    /// What it reads.
+    pub src: TensorId,
+    /// Why they must not share bytes, if they must not.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a result must not be written over an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The kernel reads elements of the operand after it has written the result.
+    Kernel,
+    /// Another number of rows, columns, or another element type.
+    Shape,
+    /// The caller or another entry gave the operand, or will read it.
+    Outside,
+    /// This later step reads the operand.
+    Needed(usize),
+    /// In this step, since the last barrier, other workers may still be reading what this worker would overwrite.
+    Workers(usize),
+}
+
+impl Entry {
+    /// Every result with every operand of every step.
+    pub fn in_place_pairs(&self) -> Vec<Pair> {
+        let data = self.data_barriers();
+        let mut pairs = Vec::new();
+        for (step, planned) in self.steps.iter().enumerate() {
+            // Workers may still be in an earlier step of this stretch.
+            let stretch = (0..=step).rev().find(|i| data[*i].is_some()).unwrap_or(0);
+            let op = &self.graph.ops[planned.op];
+            for (out, dst) in op.outputs.iter().enumerate() {
+                for (input, src) in op.inputs.iter().enumerate() {
+                    let by_kernel = may_alias(&op.kind, planned.axis).contains(&(out, input));
+                    let refusal = match by_kernel {
+                        false => Some(Refusal::Kernel),
+                        true => self.refusal(step, stretch, *dst, *src),
+                    };
+                    pairs.push(Pair {
+                        step,
+                        dst: *dst,
+                        src: *src,
+                        refusal,
+                    });
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Pairs `(written, read)` of a step that may share bytes: the kernel reads every element before it writes it, on
+    /// the worker that owns both, and nobody needs the read one afterwards.
+    pub fn in_place(&self) -> Vec<(TensorId, TensorId)> {
+        let allowed = self.in_place_pairs().into_iter().filter(|p| p.refusal.is_none());
+        allowed.map(|p| (p.dst, p.src)).collect()
+    }
+
+    /// Why a pair that the kernel allows is refused, if it is.
+    fn refusal(&self, step: usize, stretch: usize, dst: TensorId, src: TensorId) -> Option<Refusal> {
+        if !same_shape(&self.graph, dst, src) {
+            return Some(Refusal::Shape);
+        }
+        if self.graph.outputs.contains(&src) || self.graph.inputs.contains(&src) {
+            return Some(Refusal::Outside);
+        }
+        let touches = |i: usize| self.steps[i].accesses.iter().any(|a| a.operand == Operand::Tensor(src));
+        if let Some(later) = (step + 1..self.steps.len()).find(|i| touches(*i)) {
+            return Some(Refusal::Needed(later));
+        }
+        let pattern = |t, write| {
+            let same = |a: &&Access| a.operand == Operand::Tensor(t) && a.write == write;
+            self.steps[step].accesses.iter().find(same).map(|a| a.pattern)
+        };
+        let (Some(written), Some(read)) = (pattern(dst, true), pattern(src, false)) else {
+            return Some(Refusal::Kernel);
+        };
+        if !(written.aligned(read) || (written == read && stretch == step)) {
+            return Some(Refusal::Workers(step));
+        }
+        (stretch..step)
+            .find(|i| !self.apart(*i, src, written))
+            .map(Refusal::Workers)
+    }
+
+    /// Whether no worker touches another's part of `src` in that step.
+    fn apart(&self, step: usize, src: TensorId, written: Pattern) -> bool {
+        let accesses = &self.steps[step].accesses;
+        accesses
+            .iter()
+            .all(|a| a.operand != Operand::Tensor(src) || a.pattern.aligned(written))
+    }
+}
+
+fn same_shape(graph: &Graph, a: TensorId, b: TensorId) -> bool {
+    let (a, b) = (graph.tensor(a), graph.tensor(b));
+    (a.rows, a.cols, a.act) == (b.rows, b.cols, b.act)
+}
+
+/// The (output, input) pairs of a kernel that may be one slot.
+fn may_alias(kind: &OpKind, axis: Axis) -> &'static [(usize, usize)] {
+    match (kind, axis) {
+        (OpKind::Add | OpKind::Glu { .. }, _) => &[(0, 0), (0, 1)],
+        (OpKind::Rope(_) | OpKind::Attend(_), _) => &[(0, 0)],
+        (OpKind::RmsNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
+        (OpKind::AddNorm { .. }, Axis::Tokens { .. }) => &[(0, 0)],
+        (OpKind::Project { source, .. } | OpKind::ProjectGlu { source, .. }, Axis::Tokens { .. })
+            if matches!(source, Source::AddNorm { .. }) =>
+        {
+            &[(0, 0)]
+        }
+        _ => &[],
+    }
+}
