@@ -107,6 +107,7 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
         yaml_sha256: &model.sha256,
         fuse: fusion.flags,
         weights_dtype: model.dtype.name(),
+        budget: model.budget,
     };
     let report = describe(&layout, &about);
     let hash = emit::layout_hash(&report);
@@ -121,31 +122,6 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
 }
 
 impl Planned {
-    /// The budgets that are exceeded, in words.
-    pub fn over_budget(&self) -> Vec<String> {
-        let budget = &self.model.budget;
-        let region = |name: &str| {
-            let found = self.report.totals.regions.iter().find(|r| r.name == name);
-            found.map_or(0, |r| r.bytes)
-        };
-        let workspaces = self.report.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
-        let limits = [
-            ("arena", budget.arena, self.report.totals.arena_bytes),
-            ("weights", budget.weights, self.layout.payload_bytes),
-            ("kv", budget.kv, region("kv")),
-            ("activations", budget.activations, region("activations")),
-            ("scratch", budget.scratch, workspaces),
-        ];
-        let over = limits.into_iter().filter_map(|(name, limit, bytes)| {
-            let limit = limit.filter(|limit| bytes > *limit)?;
-            Some(format!(
-                "over budget by {}: {name} needs {bytes} bytes, its budget is {limit}",
-                bytes - limit
-            ))
-        });
-        over.collect()
-    }
-
     /// The pieces of the packed file, in its order.
     fn pieces(&self, source: &Source) -> Result<Vec<Piece>, Vec<Diagnostic>> {
         let graph = &self.model.graph;
@@ -227,6 +203,14 @@ impl Planned {
         }
     }
 
+    /// The layout report as a page.
+    ///
+    /// # Panics
+    /// If the template names what is not in the report: a bug of the compiler.
+    pub fn page(&self) -> String {
+        report::to_html(&self.report).expect("the template names what is in the report")
+    }
+
     /// The crate's files without the weights: sources, manifests, and the report in its three forms.
     pub fn files(&self, runtime: &RuntimePath) -> Vec<File> {
         let origin = Origin {
@@ -241,10 +225,7 @@ impl Planned {
         };
         files.push(form("layout.json", report::to_json(&self.report)));
         files.push(form("layout.txt", report::to_text(&self.report)));
-        files.push(form(
-            "layout.html",
-            report::to_html(&self.report).expect("the template names what is in the report"),
-        ));
+        files.push(form("layout.html", self.page()));
         if *runtime == RuntimePath::Carried {
             files.extend(emit::write_runtime());
         }

@@ -23,6 +23,23 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&b| b == b'*')
 }
 
+/// The text with `*` for every number that is a part of a name: `layers.3.q` becomes `layers.*.q`.
+pub fn any_layer(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dot) = rest.find('.') {
+        let (head, tail) = rest.split_at(dot + 1);
+        out.push_str(head);
+        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+        let whole = digits > 0 && !tail[digits..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        if whole {
+            out.push('*');
+        }
+        rest = &tail[if whole { digits } else { 0 }..];
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +59,17 @@ mod tests {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
         assert!(!matches(&"*a".repeat(200), &"a".repeat(199)));
+    }
+
+    #[test]
+    fn layers_are_alike() {
+        for (text, expected) in [
+            ("reads `layers.3.q`, layers.12.k", "reads `layers.*.q`, layers.*.k"),
+            ("a.0", "a.*"),
+            ("a.3x.b.", "a.3x.b."),
+            ("", ""),
+        ] {
+            assert_eq!(any_layer(text), expected);
+        }
     }
 }

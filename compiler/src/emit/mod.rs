@@ -92,6 +92,12 @@ pub fn layout_hash(report: &Report) -> [u8; 32] {
     // The compiler's version and its words may change without moving a byte.
     bare.header.ckc_version.clear();
     bare.fusions.clear();
+    // What is known about the plan moves nothing either.
+    bare.totals.peak = None;
+    bare.totals.budgets.clear();
+    bare.header.entries.iter_mut().for_each(|e| e.plan = None);
+    bare.totals.regions.iter_mut().for_each(|r| r.plan = None);
+    bare.partitions.clear();
     for barrier in bare.steps.iter_mut().filter_map(|s| s.barrier.as_mut()) {
         barrier.reason.clear();
     }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use ck_kernels::dtype::ALIGN;
-use ck_kernels::partition::Axis;
+use ck_kernels::ops::MAX_WORKERS;
+use ck_kernels::partition::{Axis, split};
 
 use super::call::call;
+use super::occupancy::Occupancy;
 use super::{EntryLayout, Layout, operand_bytes, operand_name};
 use crate::fuse::{Flag, Site};
 use crate::graph::{CacheId, Graph, Rows};
+use crate::model::Budget;
 use crate::report::{
-    Barrier, Entry, FuseOutcome, Fusion, Header, Live, Options, Partition, Peak, Plan, Region, Report, SCHEMA, Status,
-    Step, Tensor, Totals, WeightRow,
+    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Options, Partition, Peak, Plan, Region, Report,
+    SCHEMA, Status, Step, Tensor, Totals, WeightRow,
 };
 use crate::schedule::access::Operand;
 use crate::schedule::cost::cost;
@@ -27,21 +30,57 @@ pub struct About<'a> {
     pub fuse: crate::fuse::Flags,
     /// The type that matrices are packed as.
     pub weights_dtype: &'a str,
+    /// Sizes that must not be exceeded.
+    pub budget: Budget,
 }
 
 /// Describes a layout. Hashes and source types of weights are filled in by whoever packs them.
 pub fn describe(layout: &Layout, about: &About<'_>) -> Report {
+    let steps: Vec<Step> = layout.entries.iter().flat_map(|e| steps(layout, e)).collect();
     let mut report = Report {
         header: header(layout, about),
         totals: totals(layout, about.model),
         fusions: layout.entries.iter().flat_map(fusions).collect(),
-        steps: layout.entries.iter().flat_map(|e| steps(layout, e)).collect(),
+        partitions: divisions(&steps),
+        steps,
         tensors: tensors(layout, about.model),
         weights: weights(layout, about.model),
         moves: Vec::new(),
     };
+    limit(&mut report, layout, about.budget);
     report.normalise();
     report
+}
+
+/// Writes down the budgets; what exceeds one has that for its status.
+fn limit(report: &mut Report, layout: &Layout, budget: Budget) {
+    let totals = &mut report.totals;
+    let region = |name: &str| totals.regions.iter().find(|r| r.name == name).map_or(0, |r| r.bytes);
+    let scratch = report.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
+    let sizes = [
+        ("arena", budget.arena, totals.arena_bytes),
+        ("weights", budget.weights, layout.payload_bytes),
+        ("kv", budget.kv, region("kv")),
+        ("activations", budget.activations, region("activations")),
+        ("scratch", budget.scratch, scratch),
+    ];
+    for (name, limit, bytes) in sizes {
+        let Some(limit) = limit else { continue };
+        totals.budgets.push(Limit {
+            name: name.into(),
+            limit,
+            bytes,
+        });
+        if bytes > limit {
+            let over = Status::OverBudget { by: bytes - limit };
+            let region = totals.regions.iter_mut().find(|r| r.name == name);
+            region.into_iter().for_each(|r| r.status = over);
+            // The arena's own budget comes first, and says the most.
+            if !matches!(totals.status, Status::OverBudget { .. }) {
+                totals.status = over;
+            }
+        }
+    }
 }
 
 fn header(layout: &Layout, about: &About<'_>) -> Header {
@@ -61,19 +100,20 @@ fn header(layout: &Layout, about: &About<'_>) -> Header {
             layout: layout.kind.name().into(),
             kv_dtype: kv.into(),
             weights_dtype: about.weights_dtype.into(),
-            max_threads: ck_kernels::ops::MAX_WORKERS as u64,
+            max_threads: MAX_WORKERS as u64,
             debug: layout.debug.names().into_iter().map(String::from).collect(),
         },
-        entries: layout.entries.iter().map(entry).collect(),
+        entries: layout.entries.iter().map(|e| entry(layout, e)).collect(),
     }
 }
 
-fn entry(planned: &EntryLayout) -> Entry {
+fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
     let mut row = Entry {
         name: planned.entry.name.into(),
         steps: planned.entry.steps.len() as u64,
         barriers: planned.barriers.iter().flatten().count() as u64,
         peak_bytes: planned.solution.peak,
+        plan: (layout.kind == super::Kind::Packed).then(|| Plan::from(&planned.solution)),
         ..Entry::default()
     };
     for i in 0..planned.entry.steps.len() {
@@ -116,7 +156,8 @@ fn totals(layout: &Layout, model: &Graph) -> Totals {
         kv_bytes_per_token: model.caches.iter().map(per_token).sum(),
         weights_bytes,
         regions: layout.regions.iter().map(|r| region(layout, r)).collect(),
-        peak: fullest.and_then(|e| peak(model, e)),
+        peak: fullest.and_then(|e| peak(layout, model, e)),
+        budgets: Vec::new(),
     }
 }
 
@@ -141,11 +182,7 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
             .iter()
             .max_by_key(|e| e.solution.peak)
             .expect("a program has entries");
-        let s = &fullest.solution;
-        Plan {
-            chosen: s.candidates.get(s.chosen).map_or(String::new(), |c| c.name.clone()),
-            candidates: s.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
-        }
+        Plan::from(&fullest.solution)
     });
     Region {
         name: region.name.into(),
@@ -158,15 +195,7 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
     }
 }
 
-/// Bytes of the merged buffers that are live in a step.
-fn live_at(layout: &Layout, planned: &EntryLayout, step: u32) -> u64 {
-    let buffers = super::merged_buffers(layout, planned);
-    let live = buffers.iter().filter(|b| b.live.contains(&step));
-    live.map(|b| (b.bytes.end - b.bytes.start).next_multiple_of(ALIGN as u64))
-        .sum()
-}
-
-fn peak(model: &Graph, planned: &EntryLayout) -> Option<Peak> {
+fn peak(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Option<Peak> {
     let at = planned.solution.peak_at;
     let step = planned.entry.steps.get(at as usize)?;
     let mut live: Vec<Live> = planned
@@ -176,21 +205,32 @@ fn peak(model: &Graph, planned: &EntryLayout) -> Option<Peak> {
         .map(|(operand, _)| Live {
             id: operand_name(&planned.entry, *operand),
             bytes: operand_bytes(&planned.entry, model, *operand),
+            alias_of: planned
+                .merged
+                .iter()
+                .find(|(dst, src)| dst == operand && planned.live[src].contains(&at))
+                .map(|(_, src)| operand_name(&planned.entry, *src)),
         })
         .collect();
     live.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.id.cmp(&b.id)));
+    let others = layout.entries.iter().filter(|e| e.entry.name != planned.entry.name);
+    let floor = others.map(|e| e.solution.lower_bound).max().unwrap_or(0);
     Some(Peak {
         entry: planned.entry.name.into(),
         step: planned.entry.graph.ops[step.op].name.clone(),
         bytes: planned.solution.lower_bound,
         live,
+        shrink: match layout.kind {
+            super::Kind::Packed => Occupancy::new(layout, planned).shrink(floor),
+            super::Kind::Stride => Vec::new(),
+        },
     })
 }
 
-/// Sites with what they save: bytes of tensors that are no longer written, and barriers, shared out over the sites of a
-/// flag from the difference that its pass made.
+/// Sites with what they save: bytes of tensors that are no longer written, and barriers and passes, shared out over the
+/// sites of a flag from the difference that its pass made.
 fn fusions(planned: &EntryLayout) -> Vec<Fusion> {
-    let saved = barriers_saved(planned);
+    let saved = saved(planned);
     planned
         .entry
         .sites
@@ -199,8 +239,15 @@ fn fusions(planned: &EntryLayout) -> Vec<Fusion> {
         .collect()
 }
 
-/// Barriers that each flag's pass took away, by data alone, from the entry before and after it.
-fn barriers_saved(planned: &EntryLayout) -> BTreeMap<Flag, i64> {
+/// What the pass of a flag took away.
+#[derive(Clone, Copy, Default)]
+struct Saved {
+    barriers: usize,
+    passes: usize,
+}
+
+/// Barriers by data alone, and steps, that each flag's pass took away: the entry before and after it.
+fn saved(planned: &EntryLayout) -> BTreeMap<Flag, Saved> {
     let with = |steps: &Vec<crate::schedule::Step>, graph: &Graph| crate::schedule::Entry {
         name: planned.entry.name,
         graph: graph.clone(),
@@ -209,57 +256,64 @@ fn barriers_saved(planned: &EntryLayout) -> BTreeMap<Flag, i64> {
         stages: Vec::new(),
         division: planned.entry.division,
     };
-    let count = |entry: crate::schedule::Entry| entry.data_barriers().iter().flatten().count() as i64;
+    let barriers = |steps, graph| with(steps, graph).data_barriers().iter().flatten().count();
     let Some((_, steps, graph)) = planned.entry.stages.first() else {
         return BTreeMap::new();
     };
-    let mut before = count(with(steps, graph));
+    let mut before = (barriers(steps, graph), steps.len());
     let mut saved = BTreeMap::new();
     for (flag, steps, graph) in &planned.entry.stages[1..] {
-        let after = count(with(steps, graph));
-        saved.extend(flag.map(|flag| (flag, before - after)));
+        let after = (barriers(steps, graph), steps.len());
+        let less = Saved {
+            barriers: before.0.saturating_sub(after.0),
+            passes: before.1.saturating_sub(after.1),
+        };
+        saved.extend(flag.map(|flag| (flag, less)));
         before = after;
     }
     saved
 }
 
-fn fusion(planned: &EntryLayout, site: &Site, saved: &BTreeMap<Flag, i64>) -> Fusion {
+fn fusion(planned: &EntryLayout, site: &Site, saved: &BTreeMap<Flag, Saved>) -> Fusion {
     let graph = &planned.entry.graph;
-    let applied = |s: &&Site| s.flag == site.flag && s.outcome.is_ok();
-    let sites: Vec<&Site> = planned.entry.sites.iter().filter(applied).collect();
     let bytes = |name: &String| {
         let found = graph.tensors.iter().position(|t| t.name == *name);
         found.map_or(0, |t| super::tensor_bytes(graph, crate::graph::TensorId(t as u32)))
     };
-    let (outcome, reason, bytes_saved, barriers_saved) = match &site.outcome {
-        Ok(away) => {
-            // The first sites of a flag carry the remainder.
-            let rank = sites.iter().position(|s| s.site == site.site).unwrap_or(0);
-            let total = saved.get(&site.flag).copied().unwrap_or(0).max(0) as usize;
-            let share = total / sites.len() + usize::from(rank < total % sites.len());
-            (
-                FuseOutcome::Applied,
-                String::new(),
-                away.iter().map(bytes).sum(),
-                share as u64,
-            )
-        }
-        Err(reason) => (FuseOutcome::Refused, reason.to_string(), 0, 0),
-    };
-    Fusion {
+    let row = Fusion {
         flag: site.flag.name().into(),
         entry: planned.entry.name.into(),
         site: site.site.clone(),
-        outcome,
-        reason,
-        bytes_saved,
-        barriers_saved,
+        ..Fusion::default()
+    };
+    match &site.outcome {
+        Ok(away) => {
+            let applied = |s: &&Site| s.flag == site.flag && s.outcome.is_ok();
+            let sites: Vec<&Site> = planned.entry.sites.iter().filter(applied).collect();
+            // The first sites of a flag carry the remainder.
+            let rank = sites.iter().position(|s| s.site == site.site).unwrap_or(0);
+            let share = |total: usize| (total / sites.len() + usize::from(rank < total % sites.len())) as u64;
+            let total = saved.get(&site.flag).copied().unwrap_or_default();
+            Fusion {
+                outcome: FuseOutcome::Applied,
+                bytes_saved: away.iter().map(bytes).sum(),
+                barriers_saved: share(total.barriers),
+                passes_saved: share(total.passes),
+                ..row
+            }
+        }
+        Err(reason) => Fusion {
+            outcome: FuseOutcome::Refused,
+            reason: reason.to_string(),
+            ..row
+        },
     }
 }
 
 fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
     let entry = &planned.entry;
     let graph = &entry.graph;
+    let live_bytes = Occupancy::new(layout, planned).live_bytes();
     (0..entry.steps.len())
         .map(|i| {
             let step = &entry.steps[i];
@@ -301,7 +355,7 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
                     reason: crate::emit::reason(planned, b),
                 }),
                 workspace_bytes: step.workspace as u64,
-                live_bytes: live_at(layout, planned, u32::try_from(i).unwrap_or(u32::MAX)),
+                live_bytes: live_bytes[i],
             }
         })
         .collect()
@@ -323,6 +377,32 @@ fn partition(step: &crate::schedule::Step) -> Partition {
         length: step.extent as u64,
         granule: granule as u64,
     }
+}
+
+/// Who takes what of each axis that the steps are divided by, for every power of two of workers.
+fn divisions(steps: &[Step]) -> Vec<Division> {
+    let mut axes: Vec<(&str, u64, u64)> = steps
+        .iter()
+        .filter_map(|s| match &s.partition {
+            Partition::Axis { axis, length, granule } => Some((axis.as_str(), *length, *granule)),
+            Partition::Serial { .. } => None,
+        })
+        .collect();
+    axes.sort_unstable();
+    axes.dedup();
+    let ranges = |length: u64, granule: u64, workers: usize| {
+        let starts = (0..workers).map(|i| split(length as usize, granule as usize, i, workers).start as u64);
+        starts.chain([length]).collect()
+    };
+    let counts: Vec<usize> = (1..).map(|i| 1 << i).take_while(|n| *n <= MAX_WORKERS).collect();
+    axes.into_iter()
+        .map(|(axis, length, granule)| Division {
+            axis: axis.into(),
+            length,
+            granule,
+            ranges: counts.iter().map(|n| ranges(length, granule, *n)).collect(),
+        })
+        .collect()
 }
 
 fn tensors(layout: &Layout, model: &Graph) -> Vec<Tensor> {

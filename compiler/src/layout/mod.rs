@@ -6,6 +6,7 @@
 pub mod call;
 pub mod debug;
 pub mod describe;
+mod occupancy;
 mod packed;
 mod stride;
 
@@ -21,6 +22,7 @@ use crate::plan::{PlanError, Solution};
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
 use crate::schedule::{Entry, Step};
+pub use occupancy::{Merged, merged_buffers, merged_operands};
 
 /// Regions start on a page, so that the packed weights can be mapped in place.
 pub const PAGE: u64 = 4096;
@@ -298,46 +300,4 @@ fn io_slots(model: &Graph, ids: u64, logits: u64) -> (Slot, Slot) {
         act,
     };
     (slot(ids, 1, ActType::U32), slot(logits, vocab, ActType::F32))
-}
-
-/// Some bytes of the arena and when they are in use: one tensor, or several that are updated in place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Merged {
-    /// The bytes.
-    pub bytes: Range<u64>,
-    /// The steps.
-    pub live: Range<u32>,
-}
-
-/// The planned buffers of an entry with their canaries, those merged in place joined to one.
-pub fn merged_buffers(layout: &Layout, planned: &EntryLayout) -> Vec<Merged> {
-    let model = &layout.entries[0].entry.graph;
-    let operands: Vec<Operand> = planned.live.keys().copied().collect();
-    let mut group: Vec<usize> = (0..operands.len()).collect();
-    let at = |operand: &Operand| {
-        operands
-            .iter()
-            .position(|o| o == operand)
-            .expect("merged operands are planned")
-    };
-    for (dst, src) in &planned.merged {
-        let (keep, join) = (group[at(dst)], group[at(src)]);
-        group.iter_mut().filter(|g| **g == join).for_each(|g| *g = keep);
-    }
-    let mut buffers: BTreeMap<usize, Merged> = BTreeMap::new();
-    for (operand, group) in operands.iter().zip(group) {
-        let place = planned.places[operand];
-        let bytes = place..place + operand_bytes(&planned.entry, model, *operand) + layout.debug.canary();
-        let live = planned.live[operand].clone();
-        match buffers.get_mut(&group) {
-            Some(b) => {
-                b.bytes = b.bytes.start.min(bytes.start)..b.bytes.end.max(bytes.end);
-                b.live = b.live.start.min(live.start)..b.live.end.max(live.end);
-            }
-            None => {
-                buffers.insert(group, Merged { bytes, live });
-            }
-        }
-    }
-    buffers.into_values().collect()
 }

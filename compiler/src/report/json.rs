@@ -39,6 +39,7 @@ pub fn to_json(report: &Report) -> String {
         section("totals", &pretty(&report.totals)),
         section("fusions", &rows(&report.fusions)),
         section("steps", &rows(&report.steps)),
+        section("partitions", &rows(&report.partitions)),
         section("tensors", &rows(&report.tensors)),
         section("weights", &rows(&report.weights)),
     ];

@@ -3,6 +3,8 @@
 //! [`Report`] is filled by the compile pipeline and read back by `ckc diff`. This module knows what a report says, not
 //! how it came about: no graph, no planner, no kernels.
 
+mod budget;
+mod chart;
 pub mod codes;
 mod diff;
 mod html;
@@ -17,8 +19,8 @@ pub use json::{ReadError, from_json, to_json};
 pub use load::load;
 pub use text::to_text;
 pub use types::{
-    Barrier, Entry, FuseOutcome, Fusion, Header, Live, Move, Options, Partition, Peak, Plan, Region, Report, SCHEMA,
-    Status, Step, Tensor, Totals, WeightRow,
+    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Move, Options, Partition, Peak, Plan, Region,
+    Report, SCHEMA, Shrink, Status, Step, Tensor, Totals, WeightRow,
 };
 
 #[cfg(test)]

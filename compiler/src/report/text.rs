@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::types::{Report, Step, Tensor, Totals};
+use super::types::{Plan, Report, Step, Tensor, Totals};
 
 /// The report as text, newline at the end.
 pub fn to_text(report: &Report) -> String {
@@ -23,14 +23,25 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
         match f.reason.as_str() {
             "" => writeln!(
                 out,
-                "fusion  {site}  saves {} B, {} barriers",
-                f.bytes_saved, f.barriers_saved
+                "fusion  {site}  saves {} B, {} barriers, {} passes",
+                f.bytes_saved, f.barriers_saved, f.passes_saved
             )?,
             reason => writeln!(out, "fusion  {site}  because {reason}")?,
         }
     }
     for s in &report.steps {
         step(out, s)?;
+    }
+    for p in &report.partitions {
+        let ranges: Vec<String> = p.ranges.iter().map(|r| shape(r)).collect();
+        writeln!(
+            out,
+            "part    {} {}/{}  {}",
+            p.axis,
+            p.length,
+            p.granule,
+            ranges.join(" ")
+        )?;
     }
     let steps: BTreeMap<(&str, u64), &str> = report
         .steps
@@ -116,6 +127,22 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
             "entry   {}  peak {} B, {} flop, reads {} B, writes {} B",
             e.name, e.peak_bytes, e.flops, e.bytes_read, e.bytes_written
         )?;
+        if let Some(plan) = &e.plan {
+            self::plan(out, &e.name, plan)?;
+        }
+    }
+    Ok(())
+}
+
+/// The layouts that were tried, the one that was kept first.
+fn plan(out: &mut String, entry: &str, plan: &Plan) -> fmt::Result {
+    writeln!(
+        out,
+        "plan    {entry}  {}  {} B, lower bound {}, gap {}, {}, {} nodes",
+        plan.chosen, plan.bytes, plan.lower_bound, plan.gap, plan.status, plan.nodes
+    )?;
+    for (name, bytes) in plan.candidates.iter().filter(|(name, _)| **name != plan.chosen) {
+        writeln!(out, "plan    {entry}  tried {name}  {bytes} B")?;
     }
     Ok(())
 }
@@ -142,10 +169,22 @@ fn totals(out: &mut String, t: &Totals) -> fmt::Result {
             prefixed("  by ", r.plan.as_ref().map_or("", |p| &p.chosen)),
         )?;
     }
+    for b in &t.budgets {
+        let verdict = b.verdict();
+        writeln!(out, "budget  {}  {} of {} B, {verdict}", b.name, b.bytes, b.limit)?;
+    }
     if let Some(peak) = &t.peak {
         writeln!(out, "peak    {} {}  {} B", peak.entry, peak.step, peak.bytes)?;
         for live in &peak.live {
-            writeln!(out, "peak    live {}  {} B", live.id, live.bytes)?;
+            let alias = prefixed("  in the bytes of ", live.alias_of.as_deref().unwrap_or(""));
+            writeln!(out, "peak    live {}  {} B{alias}", live.id, live.bytes)?;
+        }
+        for s in &peak.shrink {
+            writeln!(
+                out,
+                "peak    shrink {}  {} of {} B: -{} B, the one at the peak alone -{} B",
+                s.id, s.buffers, s.bytes, s.lowers_by, s.alone
+            )?;
         }
     }
     Ok(())

@@ -24,6 +24,9 @@ pub struct Report {
     pub fusions: Vec<Fusion>,
     /// Every kernel call. Sorted by entry (in the order of [`Header::entries`]), index.
     pub steps: Vec<Step>,
+    /// Every way in which a step is divided, with who takes what. Sorted by axis, length, granule.
+    #[serde(default)]
+    pub partitions: Vec<Division>,
     /// Every slot outside the weights region. Sorted by region, entry, id.
     pub tensors: Vec<Tensor>,
     /// Every packed weight. Sorted by offset, name.
@@ -97,6 +100,9 @@ pub struct Entry {
     pub bytes_read: u64,
     /// Bytes written at the upper bounds of all symbols.
     pub bytes_written: u64,
+    /// How its part of the planned regions was laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// Sums over everything, and the cause of the peak.
@@ -120,6 +126,21 @@ pub struct Totals {
     /// Where the planned regions are fullest; absent when no step needs a byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
+    /// Sizes that the description limits. Sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Limit>,
+}
+
+/// A size that the description limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// `arena`, `weights`, `kv`, `activations`, `scratch`.
+    pub name: String,
+    /// Bytes it may have.
+    pub limit: u64,
+    /// Bytes it has.
+    pub bytes: u64,
 }
 
 /// Whether a peak is known to be the least possible.
@@ -174,6 +195,21 @@ pub struct Plan {
     pub chosen: String,
     /// Every layout that was tried and the bytes it needs.
     pub candidates: BTreeMap<String, u64>,
+    /// Bytes of the layout that was kept.
+    #[serde(default)]
+    pub bytes: u64,
+    /// No layout needs fewer bytes than this.
+    #[serde(default)]
+    pub lower_bound: u64,
+    /// Bytes between the two.
+    #[serde(default)]
+    pub gap: u64,
+    /// What is known about the gap.
+    #[serde(default)]
+    pub status: Status,
+    /// Nodes that the exact search looked at; zero when the first layouts were enough.
+    #[serde(default)]
+    pub nodes: u64,
 }
 
 /// Where the planned regions are fullest.
@@ -188,6 +224,25 @@ pub struct Peak {
     pub bytes: u64,
     /// The largest tensors that are live there. Sorted by bytes (largest first), id.
     pub live: Vec<Live>,
+    /// What would lower the peak if it were smaller, at most five. Sorted by bytes it would fall by (most first), id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shrink: Vec<Shrink>,
+}
+
+/// A buffer that the peak depends on, with its like in every layer: the peak is as high in each of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shrink {
+    /// The tensor, `*` for the number of the layer; several, joined with `+`, that share their bytes.
+    pub id: String,
+    /// How many buffers these are.
+    pub buffers: u64,
+    /// Bytes of one of them.
+    pub bytes: u64,
+    /// Bytes that the lower bound falls by if all of them had none.
+    pub lowers_by: u64,
+    /// Bytes that it falls by if only what shares its bytes at the peak had none.
+    pub alone: u64,
 }
 
 /// One tensor that is live at the peak.
@@ -198,6 +253,9 @@ pub struct Live {
     pub id: String,
     /// Its bytes.
     pub bytes: u64,
+    /// Another tensor that is live there, and has the same bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<String>,
 }
 
 /// One place where a fusion flag could act.
@@ -219,6 +277,9 @@ pub struct Fusion {
     pub bytes_saved: u64,
     /// Barriers that are no longer needed.
     pub barriers_saved: u64,
+    /// Kernel calls that are no longer made: passes over the data.
+    #[serde(default)]
+    pub passes_saved: u64,
 }
 
 /// Whether a fusion was done.
@@ -294,6 +355,20 @@ impl Default for Partition {
     fn default() -> Self {
         Self::Serial { reason: String::new() }
     }
+}
+
+/// Who takes what of an axis. [`Partition::Axis`] names it by its three numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Division {
+    /// `rows`, `columns`, `heads`, `elements`.
+    pub axis: String,
+    /// Length of the axis.
+    pub length: u64,
+    /// Ranges begin at multiples of this.
+    pub granule: u64,
+    /// For 2, 4, 8, .. workers: where each one's range begins, and where the last one ends.
+    pub ranges: Vec<Vec<u64>>,
 }
 
 /// Why workers wait for each other before a step.
@@ -382,6 +457,16 @@ pub struct Move {
     pub bytes: u64,
 }
 
+impl Limit {
+    /// `kept`, or by how much it is exceeded.
+    pub fn verdict(&self) -> String {
+        match self.bytes.checked_sub(self.limit) {
+            None | Some(0) => "kept".to_owned(),
+            Some(by) => Status::OverBudget { by }.to_string(),
+        }
+    }
+}
+
 impl From<plan::Status> for Status {
     fn from(status: plan::Status) -> Self {
         match status {
@@ -397,11 +482,11 @@ impl From<plan::Status> for Status {
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Optimal => f.write_str("optimal"),
+            Self::Optimal => f.write_str("optimal (bound)"),
             Self::OptimalSearch => f.write_str("optimal (search)"),
-            Self::Infeasible => f.write_str("infeasible"),
+            Self::Infeasible => f.write_str("infeasible: proven"),
             Self::OverBudget { by } => write!(f, "over budget by {by}"),
-            Self::Feasible { gap } => write!(f, "feasible (gap {gap})"),
+            Self::Feasible { gap } => write!(f, "feasible (gap {gap} bytes)"),
         }
     }
 }
@@ -433,6 +518,11 @@ impl From<&plan::Solution> for Plan {
         Self {
             chosen,
             candidates: solution.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
+            bytes: solution.peak,
+            lower_bound: solution.lower_bound,
+            gap: solution.peak.saturating_sub(solution.lower_bound),
+            status: solution.status.into(),
+            nodes: solution.nodes,
         }
     }
 }
@@ -448,11 +538,16 @@ impl Report {
         if let Some(peak) = &mut self.totals.peak {
             peak.live
                 .sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
+            peak.shrink
+                .sort_by(|a, b| b.lowers_by.cmp(&a.lowers_by).then_with(|| a.id.cmp(&b.id)));
         }
+        self.totals.budgets.sort_by(|a, b| a.name.cmp(&b.name));
         self.fusions
             .sort_by(|a, b| (&a.entry, &a.site, &a.flag).cmp(&(&b.entry, &b.site, &b.flag)));
         self.steps
             .sort_by(|a, b| (entry(&a.entry), &a.entry, a.index).cmp(&(entry(&b.entry), &b.entry, b.index)));
+        self.partitions
+            .sort_by(|a, b| (&a.axis, a.length, a.granule).cmp(&(&b.axis, b.length, b.granule)));
         self.tensors
             .sort_by(|a, b| (&a.region, &a.entry, &a.id).cmp(&(&b.region, &b.entry, &b.id)));
         self.weights

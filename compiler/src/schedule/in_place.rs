@@ -46,9 +46,11 @@ impl Entry {
             for (out, dst) in op.outputs.iter().enumerate() {
                 for (input, src) in op.inputs.iter().enumerate() {
                     let by_kernel = may_alias(&op.kind, planned.axis).contains(&(out, input));
-                    let refusal = match by_kernel {
-                        false => Some(Refusal::Kernel),
-                        true => self.refusal(step, stretch, *dst, *src),
+                    let refusal = match (by_kernel, same_shape(&self.graph, *dst, *src)) {
+                        (_, false) => Some(Refusal::Shape),
+                        (true, true) => self.refusal(step, stretch, *dst, *src),
+                        (false, true) if self.shared(step, *src) => Some(Refusal::Workers(step)),
+                        (false, true) => Some(Refusal::Kernel),
                     };
                     pairs.push(Pair {
                         step,
@@ -69,11 +71,14 @@ impl Entry {
         allowed.map(|p| (p.dst, p.src)).collect()
     }
 
-    /// Why a pair that the kernel allows is refused, if it is.
+    /// Whether every worker reads all of `src` in that step.
+    fn shared(&self, step: usize, src: TensorId) -> bool {
+        let all = |a: &Access| a.operand == Operand::Tensor(src) && a.pattern == Pattern::All;
+        self.steps[step].accesses.iter().any(all)
+    }
+
+    /// Why a pair of one shape that the kernel allows is refused, if it is.
     fn refusal(&self, step: usize, stretch: usize, dst: TensorId, src: TensorId) -> Option<Refusal> {
-        if !same_shape(&self.graph, dst, src) {
-            return Some(Refusal::Shape);
-        }
         if self.graph.outputs.contains(&src) || self.graph.inputs.contains(&src) {
             return Some(Refusal::Outside);
         }
