@@ -1,28 +1,39 @@
 //! `layout.html`: one page without scripts and without requests: the arena over time, tables, reasons.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tera::{Context, Tera};
 
+use super::chart::{Chart, HEIGHT, WIDTH, chart, colour, human};
 use super::text::shape;
-use super::types::{Report, Step, Tensor};
+use super::types::{FuseOutcome, Plan, Report, Step};
+use crate::glob::any_layer;
 
 const TEMPLATE: &str = include_str!("templates/layout.html");
 
-/// Width of a chart in its own units.
-const WIDTH: u64 = 1000;
-/// Height of a chart in its own units.
-const HEIGHT: u64 = 420;
+/// Lists longer than this are folded away.
+const OPEN_ROWS: usize = 40;
 
 /// What the template sees.
 #[derive(Serialize)]
 struct Page<'a> {
     report: &'a Report,
     status: String,
+    arena: String,
     fuse: String,
     weights_bytes: Vec<(&'a String, &'a u64)>,
     regions: Vec<Region<'a>>,
+    budgets: Vec<Budget<'a>>,
+    plans: Vec<Candidates<'a>>,
     charts: Vec<Chart<'a>>,
-    barriers: Vec<&'a Step>,
+    fusions: Vec<Sites<'a>>,
+    barriers: Vec<Wait<'a>>,
+    all_barriers: Vec<&'a Step>,
+    steps: Vec<Row>,
+    tensors: Vec<Row>,
+    weights: Vec<Row>,
+    open_rows: usize,
     width: u64,
     height: u64,
 }
@@ -31,6 +42,7 @@ struct Page<'a> {
 struct Region<'a> {
     name: &'a str,
     bytes: u64,
+    human: String,
     lower_bound: u64,
     naive: u64,
     status: String,
@@ -38,37 +50,48 @@ struct Region<'a> {
     colour: usize,
 }
 
-/// One entry's tensors over its steps.
 #[derive(Serialize)]
-struct Chart<'a> {
+struct Budget<'a> {
+    name: &'a str,
+    limit: u64,
+    bytes: u64,
+    over: bool,
+    verdict: String,
+}
+
+/// The layouts that were tried for one entry.
+#[derive(Serialize)]
+struct Candidates<'a> {
     entry: &'a str,
-    steps: u64,
-    bytes: u64,
-    boxes: Vec<Slot>,
-    /// Points of the live-bytes line.
-    live: String,
-    /// The fullest step.
-    peak: Option<Column<'a>>,
+    plan: &'a Plan,
+    status: String,
+    tried: Vec<(&'a String, &'a u64)>,
 }
 
-/// One tensor, in chart units.
-#[derive(Serialize)]
-struct Slot {
-    x: String,
-    y: String,
-    width: String,
-    height: String,
-    colour: usize,
-    title: String,
+/// The sites of one flag in one entry that came out alike.
+#[derive(Serialize, Default)]
+struct Sites<'a> {
+    flag: &'a str,
+    entry: &'a str,
+    outcome: String,
+    reason: String,
+    count: usize,
+    bytes_saved: u64,
+    barriers_saved: u64,
+    passes_saved: u64,
 }
 
+/// Barriers that are alike in every layer.
 #[derive(Serialize)]
-struct Column<'a> {
-    x: String,
-    width: String,
-    step: &'a str,
-    bytes: u64,
+struct Wait<'a> {
+    entry: &'a str,
+    step: String,
+    reason: String,
+    count: usize,
 }
+
+/// A row of one of the long tables.
+type Row = Vec<String>;
 
 /// The report as a page.
 ///
@@ -80,20 +103,29 @@ pub fn to_html(report: &Report) -> Result<String, tera::Error> {
     let fuse = &report.header.options.fuse;
     let page = Page {
         status: report.totals.status.to_string(),
+        arena: human(report.totals.arena_bytes),
         fuse: if fuse.is_empty() {
             "none".to_owned()
         } else {
             fuse.join(", ")
         },
         weights_bytes: report.totals.weights_bytes.iter().collect(),
-        regions: regions(&report),
+        regions: report.totals.regions.iter().map(region).collect(),
+        budgets: report.totals.budgets.iter().map(budget).collect(),
+        plans: report.header.entries.iter().filter_map(candidates).collect(),
         charts: report
             .header
             .entries
             .iter()
             .filter_map(|e| chart(&report, &e.name))
             .collect(),
-        barriers: report.steps.iter().filter(|s| s.barrier.is_some()).collect(),
+        fusions: sites(&report),
+        barriers: waits(&report),
+        all_barriers: report.steps.iter().filter(|s| s.barrier.is_some()).collect(),
+        steps: steps(&report),
+        tensors: tensors(&report),
+        weights: weights(&report),
+        open_rows: OPEN_ROWS,
         width: WIDTH,
         height: HEIGHT,
         report: &report,
@@ -101,120 +133,130 @@ pub fn to_html(report: &Report) -> Result<String, tera::Error> {
     Tera::one_off(TEMPLATE, &Context::from_serialize(&page)?, true)
 }
 
-/// Position of a region among the colours of the style sheet.
-fn colour(region: &str) -> usize {
-    const NAMES: [&str; 7] = [
-        "weights",
-        "kv",
-        "activations",
-        "scratch",
-        "gradients",
-        "optimizer",
-        "io",
-    ];
-    NAMES.iter().position(|&name| name == region).unwrap_or(NAMES.len())
+fn region(r: &super::types::Region) -> Region<'_> {
+    Region {
+        name: &r.name,
+        bytes: r.bytes,
+        human: human(r.bytes),
+        lower_bound: r.lower_bound,
+        naive: r.naive,
+        status: r.status.to_string(),
+        by: r.plan.as_ref().map_or("", |p| &p.chosen),
+        colour: colour(&r.name),
+    }
 }
 
-fn regions(report: &Report) -> Vec<Region<'_>> {
-    let row = |r: &'_ super::types::Region| (r.status.to_string(), colour(&r.name));
-    report
-        .totals
-        .regions
-        .iter()
-        .map(|r| {
-            let (status, colour) = row(r);
-            let by = r.plan.as_ref().map_or("", |p| &p.chosen);
-            Region {
-                name: &r.name,
-                bytes: r.bytes,
-                lower_bound: r.lower_bound,
-                naive: r.naive,
-                status,
-                by,
-                colour,
-            }
-        })
-        .collect()
+fn budget(b: &super::types::Limit) -> Budget<'_> {
+    Budget {
+        name: &b.name,
+        limit: b.limit,
+        bytes: b.bytes,
+        over: b.bytes > b.limit,
+        verdict: b.verdict(),
+    }
 }
 
-/// The chart of one entry: regions that hold tensors of it, stacked; nothing when there are none.
-fn chart<'a>(report: &'a Report, entry: &'a str) -> Option<Chart<'a>> {
-    let tensors: Vec<&Tensor> = report.tensors.iter().filter(|t| t.entry == entry).collect();
-    let steps: Vec<&Step> = report.steps.iter().filter(|s| s.entry == entry).collect();
-    let count = steps.len() as u64;
-    // Each region's first byte on the chart.
-    let mut stack = Vec::new();
-    let mut bytes = 0u64;
-    for region in report
-        .totals
-        .regions
-        .iter()
-        .filter(|r| tensors.iter().any(|t| t.region == r.name))
-    {
-        stack.push((region, bytes));
-        bytes = bytes.saturating_add(region.bytes);
-    }
-    if count == 0 || bytes == 0 {
-        return None;
-    }
-    let slot = |t: &Tensor| {
-        let (region, base) = stack.iter().find(|(r, _)| r.name == t.region)?;
-        let start = base.saturating_add(t.offset.saturating_sub(region.offset)).min(bytes);
-        let end = start.saturating_add(t.bytes).min(bytes);
-        let (first, after) = (t.first.min(count), t.last.saturating_add(1).min(count));
-        let alias = t
-            .alias_of
-            .as_ref()
-            .map_or(String::new(), |of| format!(", alias of {of}"));
-        Some(Slot {
-            x: scale(first, count, WIDTH),
-            width: scale(after.saturating_sub(first), count, WIDTH),
-            // Byte 0 is at the bottom.
-            y: scale(bytes - end, bytes, HEIGHT),
-            height: scale(end - start, bytes, HEIGHT),
-            colour: colour(&t.region),
-            title: format!(
-                "{}: {}{}, {} B at {:#x}, steps {}..={}{alias}",
-                t.id,
-                t.dtype,
-                shape(&t.shape),
-                t.bytes,
-                t.offset,
-                t.first,
-                t.last
-            ),
-        })
-    };
-    let point = |(i, s): (usize, &&Step)| {
-        let y = scale(bytes - s.live_bytes.min(bytes), bytes, HEIGHT);
-        format!(
-            "{},{y} {},{y}",
-            scale(i as u64, count, WIDTH),
-            scale(i as u64 + 1, count, WIDTH)
-        )
-    };
-    let points: Vec<String> = steps.iter().enumerate().map(point).collect();
-    // The first of the fullest.
-    let fullest = (0..steps.len()).rev().max_by_key(|&i| steps[i].live_bytes);
-    let peak = fullest.map(|i| Column {
-        x: scale(i as u64, count, WIDTH),
-        width: scale(1, count, WIDTH),
-        step: &steps[i].id,
-        bytes: steps[i].live_bytes,
-    });
-    let boxes = tensors.iter().filter_map(|t| slot(t)).collect();
-    Some(Chart {
-        entry,
-        steps: count,
-        bytes,
-        boxes,
-        live: points.join(" "),
-        peak,
+fn candidates(entry: &super::types::Entry) -> Option<Candidates<'_>> {
+    let plan = entry.plan.as_ref()?;
+    Some(Candidates {
+        entry: &entry.name,
+        plan,
+        status: plan.status.to_string(),
+        tried: plan.candidates.iter().collect(),
     })
 }
 
-/// `value / total * span` with two decimals, without floating point.
-fn scale(value: u64, total: u64, span: u64) -> String {
-    let hundredths = u128::from(value) * u128::from(span) * 100 / u128::from(total.max(1));
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+/// Sites by what came of them. Layers are alike, so that reasons are compared without their numbers.
+fn sites(report: &Report) -> Vec<Sites<'_>> {
+    let mut groups: BTreeMap<(&str, &str, FuseOutcome, String), Sites<'_>> = BTreeMap::new();
+    for f in &report.fusions {
+        let reason = any_layer(&f.reason);
+        let group = groups
+            .entry((&f.flag, &f.entry, f.outcome, reason.clone()))
+            .or_insert_with(|| Sites {
+                flag: &f.flag,
+                entry: &f.entry,
+                outcome: f.outcome.to_string(),
+                reason,
+                ..Sites::default()
+            });
+        group.count += 1;
+        group.bytes_saved += f.bytes_saved;
+        group.barriers_saved += f.barriers_saved;
+        group.passes_saved += f.passes_saved;
+    }
+    groups.into_values().collect()
+}
+
+/// Barriers by step and reason, in the order of the first of each.
+fn waits(report: &Report) -> Vec<Wait<'_>> {
+    let mut waits: Vec<Wait<'_>> = Vec::new();
+    for s in &report.steps {
+        let Some(barrier) = &s.barrier else { continue };
+        let (step, reason) = (any_layer(&s.id), any_layer(&barrier.reason));
+        let same = |w: &&mut Wait<'_>| w.entry == s.entry && w.step == step && w.reason == reason;
+        match waits.iter_mut().find(same) {
+            Some(wait) => wait.count += 1,
+            None => waits.push(Wait {
+                entry: &s.entry,
+                step,
+                reason,
+                count: 1,
+            }),
+        }
+    }
+    waits
+}
+
+fn steps(report: &Report) -> Vec<Row> {
+    let row = |s: &Step| {
+        vec![
+            s.entry.clone(),
+            s.index.to_string(),
+            s.id.clone(),
+            s.kernel.clone(),
+            s.inputs.join(", "),
+            s.outputs.join(", "),
+            s.in_place_of.clone().unwrap_or_default(),
+            s.partition.to_string(),
+            s.live_bytes.to_string(),
+            s.workspace_bytes.to_string(),
+            s.flops.to_string(),
+            s.bytes_read.to_string(),
+            s.bytes_written.to_string(),
+        ]
+    };
+    report.steps.iter().map(row).collect()
+}
+
+fn tensors(report: &Report) -> Vec<Row> {
+    let rows = report.tensors.iter().map(|t| {
+        vec![
+            t.entry.clone(),
+            t.region.clone(),
+            t.id.clone(),
+            format!("{}{}", t.dtype, shape(&t.shape)),
+            format!("{:#x}", t.offset),
+            t.bytes.to_string(),
+            match t.entry.as_str() {
+                "" => "always".to_owned(),
+                _ => format!("{} to {}", t.first, t.last),
+            },
+            t.alias_of.clone().unwrap_or_default(),
+        ]
+    });
+    rows.collect()
+}
+
+fn weights(report: &Report) -> Vec<Row> {
+    let rows = report.weights.iter().map(|w| {
+        vec![
+            w.name.clone(),
+            format!("{}{}", w.dtype, shape(&w.shape)),
+            w.packed_layout.clone(),
+            format!("{:#x}", w.offset),
+            w.bytes.to_string(),
+        ]
+    });
+    rows.collect()
 }
