@@ -134,9 +134,16 @@ pub struct Plan {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Print the layout report as JSON
+    /// Print the layout report as JSON; of a sweep, its points
     #[arg(long)]
     pub json: bool,
+    /// Print the layout report as a page
+    #[arg(long, conflicts_with_all = ["json", "sweep"])]
+    pub html: bool,
+    /// Plan for several limits and print a table: `context=512..8192` doubles, `context=512..8192:512` steps,
+    /// `batch=1,64,512` lists; twice for a grid of both
+    #[arg(long, value_name = "LIMIT=VALUES")]
+    pub sweep: Vec<String>,
 }
 
 /// `ckc diff`.

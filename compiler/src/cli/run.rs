@@ -13,7 +13,7 @@ use crate::diag::{self, Diagnostic};
 use crate::graph::dump::dump;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{explain, import, model, output, plan, verify};
+use crate::{explain, import, model, output, plan, sweep, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -71,8 +71,8 @@ fn say(text: &str) -> Outcome {
     }
 }
 
-fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
-    let options = Options {
+fn options(args: &ModelArgs) -> Options {
+    Options {
         load: LoadOptions {
             context: args.context,
             batch: args.batch,
@@ -80,14 +80,17 @@ fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
         fuse: args.fuse,
         layout: args.layout.map(Into::into),
         debug: None,
-    };
-    Ok(compile::plan(&args.model, &options)?)
+    }
+}
+
+fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
+    Ok(compile::plan(&args.model, &options(args))?)
 }
 
 /// Says which budgets are exceeded.
 fn budgets(planned: &Planned) -> Outcome {
-    let over = planned.over_budget();
-    over.iter().for_each(|line| eprintln!("error: {line}"));
+    let over = planned.report.over_budget();
+    over.iter().for_each(|message| eprint!("{message}"));
     if over.is_empty() {
         Ok(())
     } else {
@@ -171,14 +174,31 @@ fn dtype(name: &str) -> Result<ck_kernels::dtype::DType, Exit> {
 }
 
 fn show_plan(args: &Plan) -> Outcome {
+    if !args.sweep.is_empty() {
+        return show_sweep(args);
+    }
     let planned = planned(&args.model)?;
-    let text = if args.json {
-        report::to_json(&planned.report)
-    } else {
-        explain::totals(&planned.report)
-    };
-    say(&text)?;
+    say(&match (args.json, args.html) {
+        (true, _) => report::to_json(&planned.report),
+        (_, true) => planned.page(),
+        _ => explain::totals(&planned.report),
+    })?;
     budgets(&planned)
+}
+
+fn show_sweep(args: &Plan) -> Outcome {
+    let options = options(&args.model);
+    let axes = sweep::axes(&args.sweep, &options).map_err(|failure| {
+        // Said as any wrong input is, but it is the command line that is wrong.
+        let _ = Exit::from(failure);
+        Exit(super::USAGE)
+    })?;
+    let sweep = sweep::sweep(&args.model.model, &options, &axes)?;
+    say(&if args.json { sweep.to_json() } else { sweep.to_table() })?;
+    if sweep.over_budget() {
+        return Err(Exit(OVER_BUDGET));
+    }
+    Ok(())
 }
 
 fn diff(args: &Diff) -> Outcome {
