@@ -12,7 +12,7 @@ use super::ops::Entry;
 use super::ropes;
 use super::scope::{DefId, Scopes};
 use super::sink::{Sink, Span};
-use super::site::{Context, MAX_DIM, Operand, Site, Symbol};
+use super::site::{Context, MAX_DIM, Operand, RopeDef, Site, Symbol};
 use super::syntax::{Bound, Carry, Document, InputType, Item, KvType, OpItem, Repeat, Section, WeightType};
 use super::weights::Table;
 use super::{LoadOptions, Origins};
@@ -84,6 +84,7 @@ pub fn lower(document: &Document, options: &LoadOptions, mut sink: Sink) -> (Low
         skipped: false,
         uses_known: true,
         op_spans: Vec::new(),
+        carried: Vec::new(),
     };
     lowering.inputs(document);
     lowering.sections(document);
@@ -201,6 +202,8 @@ struct Lowering {
     /// Whether every op said what it reads.
     uses_known: bool,
     op_spans: Vec<Span>,
+    /// Carried tensors by their names in each pass.
+    carried: Vec<(String, TensorId)>,
 }
 
 impl Lowering {
@@ -433,10 +436,11 @@ impl Lowering {
                 self.context.names.push_index(&index.value, pass as i64);
             }
             self.scopes.push(&items.value);
+            let inner = format!("{prefix}{name}.{pass}.");
             for ((key, _), def) in carried.iter().zip(&bound) {
                 self.bind_carried(&key.name, &key.span, *def);
+                self.note_carried(format!("{inner}{}", key.name), *def);
             }
-            let inner = format!("{prefix}{name}.{pass}.");
             self.items(items, &inner);
             bound = carried
                 .iter()
@@ -454,7 +458,13 @@ impl Lowering {
         }
         for ((key, _), def) in carried.iter().zip(&bound) {
             self.bind_carried(&format!("{name}.{}", key.name), &key.span, *def);
+            self.note_carried(format!("{prefix}{name}.{}", key.name), *def);
         }
+    }
+
+    fn note_carried(&mut self, name: String, def: Option<DefId>) {
+        let tensor = def.and_then(|def| self.scopes.get(def).tensor);
+        self.carried.extend(tensor.map(|tensor| (name, tensor)));
     }
 
     fn bind_carried(&mut self, name: &str, span: &Span, def: Option<DefId>) {
@@ -562,11 +572,15 @@ impl Lowering {
             }
         }
         self.context.graph.weights = self.context.weights.weights;
+        let named = |(name, def): (&String, &RopeDef)| Some((name.clone(), def.id?));
+        let ropes = self.context.ropes.iter().filter_map(named).collect();
         let lowered = Lowered {
             graph: self.context.graph,
             origins: Origins {
                 ops: self.op_spans,
                 weights: self.context.weights.spans,
+                carried: self.carried,
+                ropes,
             },
             max_positions,
         };

@@ -30,13 +30,14 @@ use ck_kernels::dtype::DType;
 
 use crate::diag::Diagnostic;
 use crate::fuse;
-use crate::graph::Graph;
+use crate::graph::{Graph, RopeId, TensorId};
 use crate::layout::Kind;
 use crate::layout::debug::DebugMode;
 use decode::Decode;
 pub use schema::schema;
 pub use settings::Budget;
 use sink::Sink;
+pub(crate) use sink::edits;
 
 /// A model description that has no mistakes.
 #[derive(Clone, Debug)]
@@ -76,13 +77,17 @@ pub struct Source {
     pub text: String,
 }
 
-/// Where the parts of a graph stand, in bytes.
+/// Where the parts of a graph stand, in bytes, and what the file calls those that have names of their own in the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     /// By op: the whole entry.
     pub ops: Vec<Range<usize>>,
     /// By weight: the name at its first use.
     pub weights: Vec<Range<usize>>,
+    /// Carried tensors, such as `layers.3.x`, with the tensor each one is.
+    pub carried: Vec<(String, TensorId)>,
+    /// Ropes by name.
+    pub ropes: Vec<(String, RopeId)>,
 }
 
 /// What the command line says instead of the file.
