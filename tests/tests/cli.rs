@@ -99,6 +99,20 @@ fn every_command_does_its_work() {
         (&["diff", &report, &report], ""),
         (&["diff", &report, &report, "--json"], "{"),
         (&["explain", &model, "layers.0.attn"], "barrier"),
+        (&["plan", &model, "--html"], "<!doctype html>"),
+        (&["plan", &model, "--sweep", "context=128..512"], "    256"),
+        (
+            &[
+                "plan",
+                &model,
+                "--sweep",
+                "batch=1,64",
+                "--sweep",
+                "context=64..512",
+                "--json",
+            ],
+            "\"context\": 64,\n      \"batch\": 64,",
+        ),
         (&["synth", &model, "-o", &synth, "--seed", "7"], "w.gguf"),
         (&["schema"], "\"$schema\""),
         (&["--help"], "compile"),
@@ -150,6 +164,16 @@ fn bad_input_is_said_and_nothing_is_written() {
         (&["diff", &at("none"), &at("none")], 2, "CK0907"),
         (&["diff", &at("file"), &at("file")], 2, "CK0907"),
         (&["compile", &model, "--fuse", "nonsense"], 2, "nonsense"),
+        (&["plan", &model, "--sweep", "context=512..8192"], 1, "not 1024"),
+        (&["plan", &model, "--sweep", "batch=1..1024"], 1, "not 1024"),
+        (&["plan", &model, "--sweep", "contxt=512..1024"], 2, "CK0914"),
+        (&["plan", &model, "--sweep", "batch=8..1"], 2, "this range is empty"),
+        (
+            &["plan", &model, "--sweep", "batch=1", "--batch", "8"],
+            2,
+            "given twice",
+        ),
+        (&["plan", &model, "--json", "--html"], 2, "cannot be used"),
         (&["compile"], 2, "Usage"),
         (&["frobnicate"], 2, "Usage"),
     ];
@@ -456,4 +480,44 @@ fn a_runner_outside_the_workspace_builds_offline_and_serves() {
     );
     bad(&["generate", "--prompt", &"word ".repeat(4000)], 1, "context");
     bad(&["generate", "--nonsense"], 2, "--nonsense");
+}
+
+/// Every key of `budget`: exit code 3, what it is over by, and what to do about it, in every form of the report.
+#[test]
+fn every_budget_is_checked_and_explained() {
+    for (key, says) in [
+        ("arena", &["live at the peak, `", "without `", "its parts are"][..]),
+        ("activations", &["live at the peak, `", "without `"]),
+        ("weights", &["the largest are `model."]),
+        ("kv", &["a position of the context costs"]),
+        ("scratch", &["the largest are `layers."]),
+    ] {
+        let (_dir, yaml) = edited(|text| format!("{text}\nbudget: {{{key}: 100}}\n"));
+        let plan = ckc(&["plan", &yaml]);
+        assert_eq!(plan.status.code(), Some(3), "{key}");
+        let over = err(&plan);
+        let over_by = "error[CK0913]: over budget by ";
+        assert!(
+            over.contains(over_by) && over.contains(&format!(": {key} needs ")),
+            "{over}"
+        );
+        says.iter()
+            .for_each(|says| assert!(over.contains(says), "{key} does not say {says:?}: {over}"));
+        assert!(out(&plan).contains("over budget by"), "{key}: {}", out(&plan));
+        for form in [&["--json"][..], &["--html"], &["--sweep", "batch=64,128"]] {
+            let args = [&["plan", yaml.as_str()], form].concat();
+            let output = ckc(&args);
+            assert_eq!(output.status.code(), Some(3), "{args:?}");
+            let status = if form == ["--json"] {
+                "over_budget"
+            } else {
+                "over budget by"
+            };
+            assert!(out(&output).contains(status), "{args:?}");
+        }
+    }
+    let (_dir, yaml) = edited(|text| format!("{text}\nbudget: {{arena: 1GiB, activations: 1GiB, kv: 1048576}}\n"));
+    let kept = ckc(&["plan", &yaml]);
+    assert_eq!(kept.status.code(), Some(0), "{}", err(&kept));
+    assert!(out(&kept).contains("1048576 of 1048576 bytes, kept"), "{}", out(&kept));
 }

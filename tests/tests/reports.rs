@@ -149,3 +149,99 @@ fn a_report_survives_json_and_differs_from_itself_in_nothing() {
         );
     }
 }
+
+/// Bytes live in each step of an entry, from the report's tensors alone, without those that `gone` names. Tensors with
+/// the same bytes count once.
+fn live(report: &report::Report, entry: &str, gone: impl Fn(&str) -> bool) -> u64 {
+    let planned = |t: &&report::Tensor| t.entry == entry && t.region == "activations" && !gone(&t.id);
+    let tensors: Vec<&report::Tensor> = report.tensors.iter().filter(planned).collect();
+    let steps = report.steps.iter().filter(|s| s.entry == entry).map(|s| s.index);
+    let at = |step: u64| {
+        let here = tensors.iter().filter(|t| t.first <= step && step <= t.last);
+        let mut ranges: Vec<(u64, u64)> = here
+            .map(|t| (t.offset, t.offset + t.bytes.next_multiple_of(64)))
+            .collect();
+        ranges.sort_unstable();
+        let mut reached = 0;
+        let own = ranges.iter().map(|(start, end)| {
+            let new = end.saturating_sub(*start.max(&reached));
+            reached = reached.max(*end);
+            new
+        });
+        own.sum()
+    };
+    steps.map(at).max().unwrap_or(0)
+}
+
+/// `layers.*.act` names `layers.3.act`.
+fn names(pattern: &str, id: &str) -> bool {
+    let (a, b): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), id.split('.').collect());
+    a.len() == b.len()
+        && a.iter()
+            .zip(&b)
+            .all(|(p, part)| p == part || (*p == "*" && part.parse::<u32>().is_ok()))
+}
+
+#[test]
+fn the_peak_falls_as_far_as_the_report_says() {
+    let mut checked = 0;
+    for yaml in models() {
+        for flags in [Flags::ALL, Flags::NONE] {
+            let p = planned(&yaml, flags, None);
+            let peak = p.report.totals.peak.as_ref().unwrap();
+            assert_eq!(
+                live(&p.report, &peak.entry, |_| false),
+                peak.bytes,
+                "{}",
+                yaml.display()
+            );
+            let others = p.report.header.entries.iter().filter(|e| e.name != peak.entry);
+            let floor = others.map(|e| e.plan.as_ref().unwrap().lower_bound).max().unwrap();
+            for s in &peak.shrink {
+                let gone = |id: &str| s.id.split('+').any(|pattern| names(pattern, id));
+                let rest = live(&p.report, &peak.entry, gone).max(floor);
+                assert_eq!(peak.bytes - rest, s.lowers_by, "{}: {}", yaml.display(), s.id);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 0);
+}
+
+#[test]
+fn pages_of_large_models_stay_usable() {
+    for yaml in models() {
+        for flags in [Flags::ALL, Flags::NONE] {
+            let page = planned(&yaml, flags, None).page();
+            assert!(page.len() < 1_500_000, "{}: {} bytes", yaml.display(), page.len());
+        }
+    }
+}
+
+#[test]
+fn ranges_cover_each_axis_once() {
+    for yaml in models() {
+        let report = planned(&yaml, Flags::ALL, None).report;
+        for s in &report.steps {
+            if let report::Partition::Axis { axis, length, granule } = &s.partition {
+                let found = report
+                    .partitions
+                    .iter()
+                    .find(|p| (&p.axis, &p.length, &p.granule) == (axis, length, granule));
+                let ranges = &found.unwrap_or_else(|| panic!("{} has no ranges", s.id)).ranges;
+                assert_eq!(
+                    ranges.iter().map(|r| r.len() - 1).collect::<Vec<_>>(),
+                    [2, 4, 8, 16, 32, 64]
+                );
+                for r in ranges {
+                    assert!(r.is_sorted() && r[0] == 0 && r.last() == Some(length), "{}", s.id);
+                    assert!(
+                        r[..r.len() - 1]
+                            .iter()
+                            .all(|start| start % granule == 0 || start == length)
+                    );
+                }
+            }
+        }
+    }
+}
