@@ -234,7 +234,7 @@ impl<'a> Plot<'a> {
 /// The name, or its last part, if it fits into the box.
 fn label(id: &str, (left, right): (u64, u64), (top, bottom): (u64, u64)) -> Option<Label> {
     let room = (right - left) / 100 / LETTER;
-    let fits = |text: &&str| text.len() as u64 + 1 <= room;
+    let fits = |text: &&str| (text.len() as u64) < room;
     let short = id.rsplit_once('.').map_or(id, |(_, last)| last);
     let text = [id, short].into_iter().find(fits)?;
     (bottom - top > 1800).then(|| Label {
