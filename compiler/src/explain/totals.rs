@@ -11,6 +11,9 @@ pub fn totals(report: &Report) -> String {
         "{}: context {}, batch {}, {}",
         h.model, h.options.context, h.options.batch, h.options.layout
     ));
+    if !h.options.debug.is_empty() {
+        line(format!("for debugging: {}", h.options.debug.join(", ")));
+    }
     line(format!(
         "arena        {:>14} bytes, lower bound {}, {}",
         t.arena_bytes, t.lower_bound_bytes, t.status
