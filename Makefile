@@ -4,11 +4,12 @@
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 PROMPT ?= ROMEO:
 N ?= 200
+CASES ?= 100000
 MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test check bless bench
+.PHONY: help run runner test fuzz check bless bench
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ ifeq ($(NEXTEST),yes)
 else
 	cargo test --workspace
 endif
+
+fuzz: ## the planner on random problems; CASES=100000
+	CKC_FUZZ=$(CASES) cargo test --release -p ck-tests --test dsa -- --nocapture
 
 check: ## format, lints, documentation, committed output is up to date
 	cargo fmt --all --check

@@ -197,13 +197,13 @@ pub struct Verify {
 /// `ckc dsa`.
 #[derive(Debug, ClapArgs)]
 pub struct Dsa {
-    /// Buffers: columns id, lower, upper, size; lifetimes are half-open; `alignment` is optional
+    /// Buffers: columns id, lower, upper, size; lifetimes are half-open; `alignment` and `gaps` are optional
     #[arg(value_name = "IN.csv")]
     pub input: PathBuf,
     /// Where to write the buffers with their offsets
     #[arg(short, long, value_name = "OUT.csv")]
     pub output: Option<PathBuf>,
-    /// Greedy layouts and a short search: some tens of milliseconds
+    /// The portfolio of greedy layouts and a short search: some tens of milliseconds
     #[arg(long)]
     pub fast: bool,
     /// Stop at the first layout within this many bytes; exit with 3 if there is none

@@ -255,13 +255,26 @@ fn verify(args: &Verify) -> Outcome {
 }
 
 /// Nodes of `ckc dsa --fast`: some tens of milliseconds.
-const FAST_NODES: u64 = 20_000;
+const FAST_NODES: u64 = 12_000;
 
 fn dsa(args: &Dsa) -> Outcome {
     let name = args.input.display().to_string();
     let failed = |what: String| Exit::from(vec![Diagnostic::new("CK0908", what).in_file(&name)]);
     let text = std::fs::read_to_string(&args.input).map_err(|e| failed(format!("cannot read the buffers: {e}")))?;
-    let table = plan::csv::read(&text).map_err(|e| failed(e.to_string()))?;
+    let table = plan::csv::read(&text).map_err(|faults| {
+        let diagnostic = |fault: plan::csv::CsvError| {
+            Diagnostic::new("CK0908", fault.to_string())
+                .in_file(&name)
+                .at(fault.span, "")
+        };
+        Exit::from(Failure {
+            diagnostics: faults.into_iter().map(diagnostic).collect(),
+            source: Some(model::Source {
+                name: name.clone(),
+                text: text.clone(),
+            }),
+        })
+    })?;
     if args.lb {
         let bound = plan::bound(&table.problem).map_err(|e| failed(e.to_string()))?;
         return say(&format!("lower bound {bound}\n"));

@@ -276,10 +276,11 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let id = |item: usize| problem.buffers[aliasing.items[item].members[0].0].id.clone();
-        let portfolio =
+        let mut portfolio =
             Portfolio::new(&aliasing.items).map_err(|(a, b)| PlanError::PinsOverlap { a: id(a), b: id(b) })?;
         let prefix = if aliasing.merged.is_empty() { "" } else { "in-place/" };
-        for layout in portfolio {
+        let enough = bytes.max(self.enough());
+        while let Some(layout) = portfolio.next(enough) {
             let candidate = self.candidates.len();
             self.candidates.push(Candidate {
                 name: format!("{prefix}{}", layout.name),
@@ -294,7 +295,7 @@ impl<'a> Search<'a> {
                     peak_at: at,
                     candidate,
                 });
-                if peak <= bytes.max(self.enough()) {
+                if peak <= enough {
                     break;
                 }
             }

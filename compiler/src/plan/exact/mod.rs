@@ -25,7 +25,7 @@ enum Decision {
 fn decide_instance(instance: &Instance, capacity: u64, budget: &mut u64) -> Decision {
     let mut searches: Vec<Search<'_>> = ORDERS
         .iter()
-        .map(|&(_, order)| Search::new(instance, order, capacity))
+        .map(|&order| Search::new(instance, order, capacity))
         .collect();
     let mut turn = 2 * instance.blocks.len() as u64 + 100;
     while *budget > 0 {

@@ -1,5 +1,7 @@
 //! Static orders: which of the blocks that could come next is tried first.
 
+use std::cmp::Reverse;
+
 use super::instance::Block;
 
 /// What an order compares, largest first.
@@ -11,30 +13,49 @@ pub(super) enum Feature {
     Width,
     /// Bytes times clock ticks.
     Area,
+    /// Bytes.
+    Size,
+    /// Few sections between its life and the one with the most bytes left to place.
+    Near,
+    /// Early birth.
+    First,
+    /// Late death.
+    Last,
 }
 
 /// Features, the first deciding.
-pub(super) type Order = &'static [Feature];
+pub(super) type Order = &'static [Feature; 3];
 
-use Feature::{Area, Total, Width};
+use Feature::{Area, First, Last, Near, Size, Total, Width};
 
-/// All orders, by the name that reports show. The first ones win most often.
-pub(super) const ORDERS: &[(&str, Order)] = &[
-    ("total-width-area", &[Total, Width, Area]),
-    ("total-area-width", &[Total, Area, Width]),
-    ("width-area-total", &[Width, Area, Total]),
+/// All orders. Those that stay at one place in time stand first: what they get wrong, they soon notice.
+pub(super) const ORDERS: &[Order] = &[
+    &[Near, Total, Width],
+    &[First, Total, Width],
+    &[Last, Total, Width],
+    &[Total, Width, Area],
+    &[Total, Area, Width],
+    &[Width, Area, Total],
+    &[Total, Size, Width],
 ];
 
+/// The section with the most bytes left to place, of those in `range`; the first of them.
+pub(super) fn hottest(left: &[u64], range: (usize, usize)) -> usize {
+    (range.0..range.1).max_by_key(|&s| (left[s], Reverse(s))).unwrap_or(0)
+}
+
 /// The key of a block in an order: compare ascending.
-pub(super) fn key(order: Order, block: &Block, left: &[u64]) -> [std::cmp::Reverse<u128>; 3] {
-    let value = |feature: &Feature| match feature {
-        Total => block.cover.iter().map(|c| left[c.0 as usize]).max().unwrap_or(0).into(),
-        Width => block.length.into(),
-        Area => u128::from(block.size) * u128::from(block.length),
-    };
-    let mut out = [std::cmp::Reverse(0); 3];
-    for (slot, feature) in out.iter_mut().zip(order) {
-        *slot = std::cmp::Reverse(value(feature));
-    }
-    out
+pub(super) fn key(order: Order, block: &Block, left: &[u64], hottest: usize) -> [Reverse<u128>; 3] {
+    let (first, last) = block.span();
+    order.map(|feature| {
+        Reverse(match feature {
+            Total => block.cover.iter().map(|c| left[c.0 as usize]).max().unwrap_or(0).into(),
+            Width => block.length.into(),
+            Area => u128::from(block.size) * u128::from(block.length),
+            Size => block.size.into(),
+            Near => u128::MAX - (first.saturating_sub(hottest) + (hottest + 1).saturating_sub(last)) as u128,
+            First => u128::MAX - first as u128,
+            Last => last as u128,
+        })
+    })
 }

@@ -416,7 +416,9 @@ impl<'i> Search<'i> {
             }
             if self.lists.len() > start {
                 let (blocks, left, order) = (&self.instance.blocks, &self.left, self.order);
-                self.lists[start..].sort_by_cached_key(|&b| (orders::key(order, &blocks[b as usize], left), b));
+                let hottest = orders::hottest(left, (begin, end));
+                self.lists[start..]
+                    .sort_by_cached_key(|&b| (orders::key(order, &blocks[b as usize], left, hottest), b));
                 let part = Part {
                     blocks: (start, self.lists.len()),
                     sections: (begin, end),
