@@ -148,6 +148,7 @@ pub fn fuse(graph: &Graph, config: &Config, division: Division) -> Fused {
         rewriter.begin(flag);
         let before = rewriter.sites.len();
         pass(&mut rewriter);
+        rewriter.end();
         if rewriter.sites[before..].iter().any(|s| s.outcome.is_ok()) {
             stages.push((flag, rewriter.graph.clone()));
         }
