@@ -9,10 +9,10 @@ MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test fuzz check bless bench
+.PHONY: help run runner test fuzz check bless bench bench-plan
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run PROMPT='JULIET:' N=400"
 
@@ -46,3 +46,6 @@ bless: ## rewrite committed output: generated/, docs/memory.md, schemas, snapsho
 
 bench: runner ## speed beside llama.cpp on this machine; see docs/benchmarks.md
 	python3 benches/peers.py $(BENCH)
+
+bench-plan: ## how long planning takes, a line an entry of every model
+	cargo run --release --quiet -p ckc --example plan_times -- $(sort $(wildcard models/*.yaml))
