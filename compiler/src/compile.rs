@@ -15,7 +15,7 @@ use crate::model::{self, LoadOptions, Model};
 use crate::output::Stage;
 use crate::pack::{self, Blob, Item, Piece, Request, rope};
 use crate::report::{self, Report};
-use crate::schedule;
+use crate::schedule::{self, order};
 use crate::source::Source;
 use crate::tokenizer::{self, GgufVocab, TokenizerProblem};
 
@@ -30,6 +30,8 @@ pub struct Options {
     pub layout: Option<Kind>,
     /// Canaries and poison.
     pub debug: Option<DebugMode>,
+    /// Order of the steps.
+    pub order: Option<order::Kind>,
 }
 
 /// A model with its layout: everything that is known without the weights.
@@ -95,9 +97,10 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
         None => model.fusion.clone(),
     };
     let kind = options.layout.unwrap_or(model.layout);
+    let order = options.order.unwrap_or(model.order);
     let entries = schedule::entries(&model.graph, &fusion);
     let debug = options.debug.unwrap_or(model.debug);
-    let layout = layout::lay_out(&model.graph, entries, kind, debug).map_err(|e| {
+    let layout = layout::lay_out(&model.graph, entries, kind, order, debug).map_err(|e| {
         fail(vec![
             Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
         ])

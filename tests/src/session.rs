@@ -15,6 +15,7 @@ use ckc::{
     import,
     layout::{Kind, debug::DebugMode},
     model::LoadOptions,
+    schedule::order,
     verify::{PackedWeights, Program, open},
 };
 use tempfile::TempDir;
@@ -36,6 +37,8 @@ pub struct How {
     pub layout: Kind,
     /// Canaries and poison, instead of the description's.
     pub debug: Option<DebugMode>,
+    /// Order of the steps.
+    pub order: order::Kind,
     /// Instead of the description's context.
     pub context: Option<usize>,
     /// Instead of the description's batch.
@@ -52,6 +55,7 @@ impl Default for How {
             fuse: Flags::ALL,
             layout: Kind::Packed,
             debug: None,
+            order: order::Kind::Memory,
             context: None,
             batch: None,
             threads: 2,
@@ -138,6 +142,7 @@ impl Case {
             fuse: Some(how.fuse),
             layout: Some(how.layout),
             debug: how.debug,
+            order: Some(how.order),
         };
         compile::plan(&self.yaml, &options).unwrap_or_else(|failure| {
             let text = fs::read_to_string(&self.yaml).unwrap_or_default();

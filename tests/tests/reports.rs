@@ -32,6 +32,7 @@ fn planned(yaml: &Path, fuse: Flags, limits: Option<(usize, usize)>) -> Planned 
         fuse: Some(fuse),
         layout: None,
         debug: None,
+        order: None,
     };
     compile::plan(yaml, &options).unwrap_or_else(|e| panic!("{}: {:?}", yaml.display(), e.diagnostics))
 }

@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::fuse::Flags;
 use crate::layout::Kind;
+use crate::schedule::order;
 
 /// Ahead-of-time compiler for transformer models on CPUs: YAML in, a Rust program and its memory plan out.
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub struct ModelArgs {
     /// Where tensors lie
     #[arg(long, value_enum)]
     pub layout: Option<LayoutArg>,
+    /// Order of the steps
+    #[arg(long, value_enum)]
+    pub order: Option<OrderArg>,
     /// Positions the KV cache holds, instead of the file's
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
@@ -73,6 +77,24 @@ impl From<LayoutArg> for Kind {
         match arg {
             LayoutArg::Packed => Kind::Packed,
             LayoutArg::Stride => Kind::Stride,
+        }
+    }
+}
+
+/// `--order`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OrderArg {
+    /// The one with the fewest bytes live at once; as written, if that is as good
+    Memory,
+    /// As written
+    Source,
+}
+
+impl From<OrderArg> for order::Kind {
+    fn from(arg: OrderArg) -> order::Kind {
+        match arg {
+            OrderArg::Memory => order::Kind::Memory,
+            OrderArg::Source => order::Kind::Source,
         }
     }
 }

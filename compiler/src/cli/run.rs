@@ -80,6 +80,7 @@ fn options(args: &ModelArgs) -> Options {
         fuse: args.fuse,
         layout: args.layout.map(Into::into),
         debug: None,
+        order: args.order.map(Into::into),
     }
 }
 

@@ -95,7 +95,10 @@ pub fn layout_hash(report: &Report) -> [u8; 32] {
     // What is known about the plan moves nothing either.
     bare.totals.peak = None;
     bare.totals.budgets.clear();
-    bare.header.entries.iter_mut().for_each(|e| e.plan = None);
+    bare.header
+        .entries
+        .iter_mut()
+        .for_each(|e| (e.plan, e.order) = (None, None));
     bare.totals.regions.iter_mut().for_each(|r| r.plan = None);
     bare.partitions.clear();
     for barrier in bare.steps.iter_mut().filter_map(|s| s.barrier.as_mut()) {

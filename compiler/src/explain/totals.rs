@@ -1,6 +1,6 @@
 //! `ckc plan`: the report's totals in words.
 
-use crate::report::Report;
+use crate::report::{Report, order_words};
 
 /// The totals and the peak's cause.
 pub fn totals(report: &Report) -> String {
@@ -41,6 +41,7 @@ pub fn totals(report: &Report) -> String {
             e.peak_bytes,
             e.plan.as_ref().map_or(String::new(), |p| format!(", {}", p.status))
         ));
+        line(format!("         order: {}", order_words(e.order)));
     }
     for b in &t.budgets {
         let verdict = b.verdict();

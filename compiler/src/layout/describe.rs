@@ -1,6 +1,6 @@
 //! The layout report of a layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ck_kernels::dtype::ALIGN;
 use ck_kernels::ops::MAX_WORKERS;
@@ -14,7 +14,7 @@ use crate::graph::{CacheId, Graph, Rows};
 use crate::model::Budget;
 use crate::report::{
     Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Options, Partition, Peak, Plan, Region, Report,
-    SCHEMA, Status, Step, Tensor, Totals, WeightRow,
+    SCHEMA, Status, Step, StepOrder, Tensor, Totals, WeightRow,
 };
 use crate::schedule::access::Operand;
 use crate::schedule::cost::cost;
@@ -114,6 +114,7 @@ fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
         barriers: planned.barriers.iter().flatten().count() as u64,
         peak_bytes: planned.solution.peak,
         plan: (layout.kind == super::Kind::Packed).then(|| Plan::from(&planned.solution)),
+        order: planned.order.map(step_order),
         ..Entry::default()
     };
     for i in 0..planned.entry.steps.len() {
@@ -123,6 +124,15 @@ fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
         row.bytes_written += written;
     }
     row
+}
+
+fn step_order(order: super::StepOrder) -> StepOrder {
+    StepOrder {
+        changed: order.changed,
+        source_bound: order.source,
+        bound: order.bound,
+        least: order.least,
+    }
 }
 
 /// Operations, bytes read and bytes written of a step at the upper bounds.
@@ -231,12 +241,36 @@ fn peak(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Option<Peak> {
 /// sites of a flag from the difference that its pass made.
 fn fusions(planned: &EntryLayout) -> Vec<Fusion> {
     let saved = saved(planned);
-    planned
-        .entry
-        .sites
-        .iter()
-        .map(|site| fusion(planned, site, &saved))
-        .collect()
+    let tensors = &planned.entry.graph.tensors;
+    let named: BTreeMap<&str, u32> = tensors.iter().map(|t| t.name.as_str()).zip(0..).collect();
+    let mut sites: BTreeMap<Flag, usize> = BTreeMap::new();
+    for site in planned.entry.sites.iter().filter(|s| s.outcome.is_ok()) {
+        *sites.entry(site.flag).or_default() += 1;
+    }
+    let mut ranks: BTreeMap<Flag, usize> = BTreeMap::new();
+    let fusion = |site: &Site| {
+        let Ok(away) = &site.outcome else {
+            return fusion(planned, site);
+        };
+        // The first sites of a flag carry the remainder.
+        let (rank, sites) = (ranks.entry(site.flag).or_default(), sites[&site.flag]);
+        *rank += 1;
+        let share = |total: usize| (total / sites + usize::from(*rank <= total % sites)) as u64;
+        let total = saved.get(&site.flag).copied().unwrap_or_default();
+        let graph = &planned.entry.graph;
+        let bytes = |name: &String| {
+            let found = named.get(name.as_str());
+            found.map_or(0, |t| super::tensor_bytes(graph, crate::graph::TensorId(*t)))
+        };
+        Fusion {
+            outcome: FuseOutcome::Applied,
+            bytes_saved: away.iter().map(bytes).sum(),
+            barriers_saved: share(total.barriers),
+            passes_saved: share(total.passes),
+            ..fusion(planned, site)
+        }
+    };
+    planned.entry.sites.iter().map(fusion).collect()
 }
 
 /// What the pass of a flag took away.
@@ -274,39 +308,15 @@ fn saved(planned: &EntryLayout) -> BTreeMap<Flag, Saved> {
     saved
 }
 
-fn fusion(planned: &EntryLayout, site: &Site, saved: &BTreeMap<Flag, Saved>) -> Fusion {
-    let graph = &planned.entry.graph;
-    let bytes = |name: &String| {
-        let found = graph.tensors.iter().position(|t| t.name == *name);
-        found.map_or(0, |t| super::tensor_bytes(graph, crate::graph::TensorId(t as u32)))
-    };
-    let row = Fusion {
+/// A site without what it saves.
+fn fusion(planned: &EntryLayout, site: &Site) -> Fusion {
+    Fusion {
         flag: site.flag.name().into(),
         entry: planned.entry.name.into(),
         site: site.site.clone(),
+        outcome: FuseOutcome::Refused,
+        reason: site.outcome.as_ref().err().map_or(String::new(), ToString::to_string),
         ..Fusion::default()
-    };
-    match &site.outcome {
-        Ok(away) => {
-            let applied = |s: &&Site| s.flag == site.flag && s.outcome.is_ok();
-            let sites: Vec<&Site> = planned.entry.sites.iter().filter(applied).collect();
-            // The first sites of a flag carry the remainder.
-            let rank = sites.iter().position(|s| s.site == site.site).unwrap_or(0);
-            let share = |total: usize| (total / sites.len() + usize::from(rank < total % sites.len())) as u64;
-            let total = saved.get(&site.flag).copied().unwrap_or_default();
-            Fusion {
-                outcome: FuseOutcome::Applied,
-                bytes_saved: away.iter().map(bytes).sum(),
-                barriers_saved: share(total.barriers),
-                passes_saved: share(total.passes),
-                ..row
-            }
-        }
-        Err(reason) => Fusion {
-            outcome: FuseOutcome::Refused,
-            reason: reason.to_string(),
-            ..row
-        },
     }
 }
 
@@ -314,6 +324,7 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
     let entry = &planned.entry;
     let graph = &entry.graph;
     let live_bytes = Occupancy::new(layout, planned).live_bytes();
+    let merged: BTreeSet<(Operand, Operand)> = planned.merged.iter().copied().collect();
     (0..entry.steps.len())
         .map(|i| {
             let step = &entry.steps[i];
@@ -328,11 +339,9 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
             let weights = op.weights.iter().map(|w| graph.weight(*w).source.clone());
             let (flops, bytes_read, bytes_written) = traffic(planned, i);
             let in_place = op.outputs.iter().find_map(|dst| {
-                let pair = planned
-                    .merged
-                    .iter()
-                    .find(|(d, s)| *d == Operand::Tensor(*dst) && op.inputs.iter().any(|i| *s == Operand::Tensor(*i)));
-                pair.map(|(_, s)| operand_name(entry, *s))
+                let mut taken = op.inputs.iter().map(|i| Operand::Tensor(*i));
+                let taken = taken.find(|src| merged.contains(&(Operand::Tensor(*dst), *src)));
+                taken.map(|src| operand_name(entry, src))
             });
             Step {
                 id: op.name.clone(),
@@ -446,14 +455,19 @@ fn tensors(layout: &Layout, model: &Graph) -> Vec<Tensor> {
 fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
     let entry = &planned.entry;
     let activation = |o: &&Operand| matches!(o, Operand::Tensor(_) | Operand::Workspace(_));
+    let mut touched: BTreeMap<Operand, (u64, u64)> = BTreeMap::new();
+    for (index, step) in entry.steps.iter().enumerate() {
+        for access in &step.accesses {
+            touched.entry(access.operand).or_insert((index as u64, 0)).1 = index as u64;
+        }
+    }
+    let taken: BTreeMap<Operand, Operand> = planned.merged.iter().rev().copied().collect();
     planned
         .places
         .keys()
         .filter(activation)
         .map(|operand| {
-            let touched = |s: &crate::schedule::Step| s.accesses.iter().any(|a| a.operand == *operand);
-            let first = entry.steps.iter().position(touched).unwrap_or(0);
-            let last = entry.steps.iter().rposition(touched).unwrap_or(0);
+            let (first, last) = touched.get(operand).copied().unwrap_or_default();
             let bytes = operand_bytes(entry, model, *operand);
             let (dtype, shape, order) = match operand {
                 Operand::Tensor(t) => {
@@ -468,7 +482,6 @@ fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
                 _ => ("u8", vec![bytes], "scratch"),
             };
             let io = matches!(operand, Operand::Tensor(t) if model.inputs.contains(t) || model.outputs.contains(t));
-            let alias = planned.merged.iter().find(|(dst, _)| dst == operand);
             Tensor {
                 id: operand_name(entry, *operand),
                 entry: entry.name.into(),
@@ -479,9 +492,9 @@ fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
                 offset: planned.places[operand],
                 bytes,
                 align: ALIGN as u64,
-                first: first as u64,
-                last: last as u64,
-                alias_of: alias.map(|(_, src)| operand_name(entry, *src)),
+                first,
+                last,
+                alias_of: taken.get(operand).map(|src| operand_name(entry, *src)),
             }
         })
         .collect()

@@ -7,6 +7,7 @@ pub mod call;
 pub mod debug;
 pub mod describe;
 mod occupancy;
+mod ordered;
 mod packed;
 mod stride;
 
@@ -21,6 +22,7 @@ use crate::graph::{CacheId, Graph, Rows, TensorId};
 use crate::plan::{PlanError, Solution};
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
+use crate::schedule::order;
 use crate::schedule::{Entry, Step};
 pub use occupancy::{Merged, merged_buffers, merged_operands};
 
@@ -47,6 +49,9 @@ impl Kind {
         }
     }
 }
+
+use ordered::Orders;
+pub use ordered::StepOrder;
 
 /// A named part of the arena.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +92,8 @@ pub struct EntryLayout {
     pub live: BTreeMap<Operand, Range<u32>>,
     /// Pairs `(written, read)` that share bytes because the one is written in place of the other.
     pub merged: Vec<(Operand, Operand)>,
+    /// How its steps were ordered; nothing if they had to stay as they are.
+    pub order: Option<StepOrder>,
 }
 
 /// Where every byte of a program is.
@@ -159,9 +166,15 @@ impl From<PlanError> for LayoutError {
 ///
 /// # Errors
 /// Sizes beyond the address space, or a plan that its verifier rejects.
-pub fn lay_out(model: &Graph, entries: Vec<Entry>, kind: Kind, debug: DebugMode) -> Result<Layout, LayoutError> {
+pub fn lay_out(
+    model: &Graph,
+    entries: Vec<Entry>,
+    kind: Kind,
+    order: order::Kind,
+    debug: DebugMode,
+) -> Result<Layout, LayoutError> {
     match kind {
-        Kind::Packed => packed::lay_out(model, entries, debug),
+        Kind::Packed => packed::lay_out(model, entries, order, debug),
         Kind::Stride => stride::lay_out(model, entries, debug),
     }
 }

@@ -7,16 +7,22 @@ use ck_kernels::dtype::ALIGN;
 
 use super::debug::DebugMode;
 use super::{
-    EntryLayout, Kind, Layout, LayoutError, PAGE, Region, align, cache_half_bytes, cache_positions, check_sizes,
-    io_slots, operand_bytes, operand_name, payload, place_barriers, tensor_bytes,
+    EntryLayout, Kind, Layout, LayoutError, Orders, PAGE, Region, align, cache_half_bytes, cache_positions,
+    check_sizes, io_slots, operand_bytes, operand_name, ordered, payload, place_barriers, tensor_bytes,
 };
 use crate::fuse::Division;
 use crate::graph::{CacheId, Graph, TensorId};
 use crate::plan::{self, Alias, Buffer, Problem};
 use crate::schedule::Entry;
 use crate::schedule::access::Operand;
+use crate::schedule::order;
 
-pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> Result<Layout, LayoutError> {
+pub(super) fn lay_out(
+    model: &Graph,
+    entries: Vec<Entry>,
+    order: order::Kind,
+    debug: DebugMode,
+) -> Result<Layout, LayoutError> {
     check_sizes(model, &entries)?;
     let (ropes, weights, payload_bytes) = payload(model);
     let mut end = payload_bytes.next_multiple_of(PAGE);
@@ -70,10 +76,11 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> R
         _ => None,
     };
     let base = end + canary;
-    let mut placed = Vec::with_capacity(entries.len());
+    let mut orders = Vec::with_capacity(entries.len());
     for entry in entries {
-        placed.push(plan_entry(model, entry, base, debug, &fixed)?);
+        orders.push(plan_orders(model, entry, order, base, debug, &fixed)?);
     }
+    let placed = ordered::choose(orders);
     let most = |f: fn(&plan::Solution) -> u64| placed.iter().map(|e| f(&e.solution)).max().unwrap_or(0);
     let (peak, bound, naive) = (most(|s| s.peak), most(|s| s.lower_bound), most(|s| s.naive));
     regions.push(Region {
@@ -110,16 +117,14 @@ fn problem(
     // One token's activations are small, and its steps short: there a barrier costs more than bytes do.
     let data = (entry.division == Division::Columns).then(|| entry.data_barriers());
     let steps = u32::try_from(entry.steps.len()).expect("fewer than 2^32 steps");
-    let hidden = |t: &TensorId| entry.name != "head" && entry.graph.outputs.contains(t);
-    let input = |t: &TensorId| entry.name == "head" && entry.graph.inputs.contains(t);
     let mut live = entry.lifetimes(data.as_deref());
     live.retain(|(operand, _)| fixed(*operand).is_none());
     for (operand, range) in &mut live {
         if let Operand::Tensor(t) = operand {
             // The head may run once for every row: what it starts from stays.
-            if input(t) {
+            if given(entry, *t) {
                 *range = 0..steps;
-            } else if hidden(t) {
+            } else if kept(entry, *t) {
                 range.end = steps;
             }
         }
@@ -136,7 +141,7 @@ fn problem(
             range.clone(),
         );
         // The one tensor that two entries share has the same place in each.
-        if matches!(operand, Operand::Tensor(t) if hidden(t) || input(t)) {
+        if matches!(operand, Operand::Tensor(t) if kept(entry, *t) || given(entry, *t)) {
             buffer.pinned = Some(0);
         }
         problem.buffers.push(buffer);
@@ -148,6 +153,44 @@ fn problem(
         }
     }
     (problem, live)
+}
+
+/// Whether the entry starts with it in the activations region.
+fn given(entry: &Entry, t: TensorId) -> bool {
+    entry.name == "head" && entry.graph.inputs.contains(&t)
+}
+
+/// Whether it stays in the activations region for the next entry.
+fn kept(entry: &Entry, t: TensorId) -> bool {
+    entry.name != "head" && entry.graph.outputs.contains(&t)
+}
+
+/// Plans the entry in the source's order, and in the one with the fewest bytes live if there is a better one.
+fn plan_orders(
+    model: &Graph,
+    entry: Entry,
+    kind: order::Kind,
+    base: u64,
+    debug: DebugMode,
+    fixed: &impl Fn(Operand) -> Option<u64>,
+) -> Result<Orders, LayoutError> {
+    let found = (kind == order::Kind::Memory).then(|| {
+        order::best(&order::dag(&entry, |operand| {
+            let tensor = |f: fn(&Entry, TensorId) -> bool| matches!(operand, Operand::Tensor(t) if f(&entry, t));
+            fixed(operand).is_none().then(|| order::Counted {
+                bytes: operand_bytes_in_region(model, &entry, operand) + debug.canary(),
+                given: tensor(given),
+                kept: tensor(given) || tensor(kept),
+            })
+        }))
+    });
+    let better = found.as_ref().filter(|f| f.peak < f.source);
+    let other = better.map(|f| plan_entry(model, entry.reordered(&f.order), base, debug, fixed));
+    Ok(Orders {
+        other: other.transpose()?,
+        source: plan_entry(model, entry, base, debug, fixed)?,
+        found,
+    })
 }
 
 /// Bytes the operand takes in the activations region. The head reads the body's result as the body wrote it, for as
@@ -197,5 +240,6 @@ fn plan_entry(
         solution,
         live: live.into_iter().collect(),
         merged,
+        order: None,
     })
 }

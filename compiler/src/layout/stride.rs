@@ -11,6 +11,7 @@ use super::{
 use crate::fuse::{Config, Flags};
 use crate::graph::{CacheId, Graph, OpKind};
 use crate::schedule::access::Operand;
+use crate::schedule::order;
 use crate::schedule::{self, Entry};
 
 pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> Result<Layout, LayoutError> {
@@ -72,7 +73,7 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> R
     let arena_bytes = end.next_multiple_of(PAGE);
 
     // The packed plan of the same entries says how far from the least this layout is.
-    let reference = packed::lay_out(model, entries.clone(), debug)?;
+    let reference = packed::lay_out(model, entries.clone(), order::Kind::Source, debug)?;
     let lower_bound = reference.regions.iter().map(|r| r.lower_bound).sum();
     let place = |entry: &Entry, operand: Operand| match operand {
         Operand::Keys(c) => caches[c.index()].0,

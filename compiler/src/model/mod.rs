@@ -33,6 +33,7 @@ use crate::fuse;
 use crate::graph::{Graph, RopeId, TensorId};
 use crate::layout::Kind;
 use crate::layout::debug::DebugMode;
+use crate::schedule::order;
 use decode::Decode;
 pub use schema::schema;
 pub use settings::Budget;
@@ -54,6 +55,8 @@ pub struct Model {
     pub fusion: fuse::Config,
     /// Where tensors lie.
     pub layout: Kind,
+    /// Whether steps may change places.
+    pub order: order::Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
     /// What the program does to find faults of its own.
@@ -139,6 +142,7 @@ pub fn load(source: Source, options: &LoadOptions) -> (Option<Model>, Vec<Diagno
             tokenizer: settings.tokenizer.map(|path| folder.join(path)),
             fusion: settings.fusion,
             layout: settings.layout,
+            order: settings.order,
             budget: settings.budget,
             debug: settings.debug,
             max_positions: lowered.max_positions,

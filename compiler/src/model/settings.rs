@@ -5,12 +5,13 @@ use ck_kernels::dtype::DType;
 use super::codes;
 use super::decode::{Lenient, Named, Spanned};
 use super::sink::Sink;
-use super::syntax::{Document, Fusion, LayoutKind};
+use super::syntax::{Document, Fusion, LayoutKind, OrderKind};
 use crate::fuse::{self, Flag, Flags};
 use crate::glob;
 use crate::graph::Graph;
 use crate::layout::Kind;
 use crate::layout::debug::DebugMode;
+use crate::schedule::order;
 
 /// Sites with a rule of their own in one file: bounds the time to match them.
 const MAX_SITES: usize = 256;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub fusion: fuse::Config,
     /// Where tensors lie.
     pub layout: Kind,
+    /// Whether steps may change places.
+    pub order: order::Kind,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
     /// What the program does to find faults of its own.
@@ -97,6 +100,11 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
         layout: match &document.layout {
             None | Some(Lenient(Some(LayoutKind::Packed))) => Kind::Packed,
             Some(Lenient(Some(LayoutKind::Stride))) => Kind::Stride,
+            Some(Lenient(None)) => return None,
+        },
+        order: match &document.order {
+            None | Some(Lenient(Some(OrderKind::Memory))) => order::Kind::Memory,
+            Some(Lenient(Some(OrderKind::Source))) => order::Kind::Source,
             Some(Lenient(None)) => return None,
         },
         budget,

@@ -33,6 +33,8 @@ record! {
         fusion: Option<Lenient<Fusion>>,
         /// Where tensors lie. Left out: packed.
         layout: Option<Lenient<LayoutKind>>,
+        /// The order of the steps. Left out: memory.
+        order: Option<Lenient<OrderKind>>,
         /// Sizes above which `ckc compile` and `ckc plan` fail.
         budget: Option<Lenient<Budget>>,
         /// A program that looks for faults of its own plan and kernels, and is slow. Left out: one that does not.
@@ -119,6 +121,16 @@ choice! {
         Packed = "packed",
         /// Every tensor keeps its own place, in execution order.
         Stride = "stride",
+    }
+}
+
+choice! {
+    /// The order of the steps.
+    pub enum OrderKind as "an order of steps" {
+        /// The one with the fewest bytes live at once; as written, if that is as good.
+        Memory = "memory",
+        /// As written.
+        Source = "source",
     }
 }
 

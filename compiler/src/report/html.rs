@@ -7,7 +7,7 @@ use tera::{Context, Tera};
 
 use super::chart::{Chart, HEIGHT, WIDTH, chart, colour, human};
 use super::text::shape;
-use super::types::{FuseOutcome, Plan, Report, Step};
+use super::types::{FuseOutcome, Plan, Report, Step, order_words};
 use crate::glob::any_layer;
 
 const TEMPLATE: &str = include_str!("templates/layout.html");
@@ -26,6 +26,8 @@ struct Page<'a> {
     regions: Vec<Region<'a>>,
     budgets: Vec<Budget<'a>>,
     plans: Vec<Candidates<'a>>,
+    /// Each entry and the order of its steps.
+    orders: Vec<(&'a str, String)>,
     charts: Vec<Chart<'a>>,
     fusions: Vec<Sites<'a>>,
     barriers: Vec<Wait<'a>>,
@@ -113,6 +115,12 @@ pub fn to_html(report: &Report) -> Result<String, tera::Error> {
         regions: report.totals.regions.iter().map(region).collect(),
         budgets: report.totals.budgets.iter().map(budget).collect(),
         plans: report.header.entries.iter().filter_map(candidates).collect(),
+        orders: report
+            .header
+            .entries
+            .iter()
+            .map(|e| (e.name.as_str(), order_words(e.order)))
+            .collect(),
         charts: report
             .header
             .entries

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::types::{Plan, Report, Step, Tensor, Totals};
+use super::types::{Plan, Report, Step, Tensor, Totals, order_words};
 
 /// The report as text, newline at the end.
 pub fn to_text(report: &Report) -> String {
@@ -127,6 +127,7 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
             "entry   {}  peak {} B, {} flop, reads {} B, writes {} B",
             e.name, e.peak_bytes, e.flops, e.bytes_read, e.bytes_written
         )?;
+        writeln!(out, "entry   {}  order {}", e.name, order_words(e.order))?;
         if let Some(plan) = &e.plan {
             self::plan(out, &e.name, plan)?;
         }

@@ -94,6 +94,9 @@ pub struct Entry {
     pub barriers: u64,
     /// The most bytes its steps need live at once in the regions that it shares with other entries.
     pub peak_bytes: u64,
+    /// How its steps were ordered; absent when they had to stay in the source's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<StepOrder>,
     /// Floating-point operations at the upper bounds of all symbols.
     pub flops: u64,
     /// Bytes read at the upper bounds of all symbols.
@@ -103,6 +106,20 @@ pub struct Entry {
     /// How its part of the planned regions was laid out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+}
+
+/// How the steps of an entry were ordered. The bytes are those live by steps alone, without what barriers add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepOrder {
+    /// Whether it is another order than the source's.
+    pub changed: bool,
+    /// The most bytes live at once in the source's order.
+    pub source_bound: u64,
+    /// The most bytes live at once in this order.
+    pub bound: u64,
+    /// No order that the data allow has fewer.
+    pub least: u64,
 }
 
 /// Sums over everything, and the cause of the peak.
@@ -489,6 +506,25 @@ impl std::fmt::Display for Status {
             Self::Feasible { gap } => write!(f, "feasible (gap {gap} bytes)"),
         }
     }
+}
+
+impl std::fmt::Display for StepOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.changed {
+            true => write!(f, "changed, bound {} -> {}", self.source_bound, self.bound)?,
+            false => write!(f, "source, bound {}", self.bound)?,
+        }
+        match (self.least == self.bound, self.changed) {
+            (true, true) => f.write_str(", proved"),
+            (true, false) => f.write_str(", optimal (search)"),
+            (false, _) => write!(f, ", no order below {}", self.least),
+        }
+    }
+}
+
+/// An entry's order in a line, for all renderings.
+pub(crate) fn order_words(order: Option<StepOrder>) -> String {
+    order.map_or_else(|| "source, as asked for".to_owned(), |order| order.to_string())
 }
 
 impl std::fmt::Display for FuseOutcome {

@@ -3,6 +3,7 @@
 //! Two steps with no barrier between them may run at the same time on two workers. That is a hazard if they touch
 //! common bytes, at least one writes, and the two divisions do not give the same bytes to the same worker.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::access::{Access, Operand};
@@ -42,14 +43,50 @@ pub struct Touch {
 pub fn place(steps: &[Vec<Touch>]) -> Vec<Option<Barrier>> {
     let mut barriers = Vec::with_capacity(steps.len());
     let mut since = 0;
+    let mut touched = Touched::default();
     for (index, step) in steps.iter().enumerate() {
-        let found = hazards(steps, since..index, step).min_by_key(|b| matches!(b, Barrier::Reuses { .. }));
+        let found = touched.meets(step).then(|| {
+            let hazards = hazards(steps, since..index, step);
+            hazards.min_by_key(|b| matches!(b, Barrier::Reuses { .. }))
+        });
         if found.is_some() {
             since = index;
+            touched = Touched::default();
         }
-        barriers.push(found);
+        step.iter().for_each(|touch| touched.add(touch));
+        barriers.push(found.flatten());
     }
     barriers
+}
+
+/// What was touched since the last barrier, each way of touching the same bytes once.
+#[derive(Default)]
+struct Touched<'a> {
+    places: BTreeMap<(u64, u64), Vec<&'a Touch>>,
+    /// Length of the longest place.
+    longest: u64,
+}
+
+impl<'a> Touched<'a> {
+    fn add(&mut self, touch: &'a Touch) {
+        let (start, end) = (touch.bytes.start, touch.bytes.end);
+        self.longest = self.longest.max(end.saturating_sub(start));
+        let ways = self.places.entry((start, end)).or_default();
+        let way = |t: &Touch| (t.access.write, t.access.pattern);
+        if !ways.iter().any(|known| way(known) == way(touch)) {
+            ways.push(touch);
+        }
+    }
+
+    /// Whether there is a hazard between the step and anything in here.
+    fn meets(&self, step: &[Touch]) -> bool {
+        let meets = |new: &Touch| {
+            let near = (new.bytes.start.saturating_sub(self.longest), 0)..(new.bytes.end, 0);
+            let mut near = self.places.range(near).flat_map(|(_, ways)| ways);
+            near.any(|old| hazard(0, old, new).is_some())
+        };
+        step.iter().any(meets)
+    }
 }
 
 /// Every hazard between `step` and the steps of `range`.

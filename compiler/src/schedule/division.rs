@@ -4,7 +4,7 @@ use ck_kernels::dtype::GROUP;
 use ck_kernels::partition::Axis;
 
 use crate::fuse::Division;
-use crate::graph::{CacheId, Graph, Op, OpKind, Sink, TensorId};
+use crate::graph::{CacheId, Graph, Op, OpKind, Sink};
 
 /// Tokens that stay together: a matmul tile is filled as soon as there are enough of them.
 const TOKEN_GRANULE: usize = 4;
@@ -12,8 +12,26 @@ const TOKEN_GRANULE: usize = 4;
 /// Columns that stay together: two groups of output rows, one quantisation block.
 const COLUMN_GRANULE: usize = 32;
 
+/// Who reads and who writes each tensor of a graph.
+pub struct Uses {
+    readers: Vec<Vec<usize>>,
+    writer: Vec<Option<usize>>,
+}
+
+impl Uses {
+    /// Looks at every op once.
+    pub fn new(graph: &Graph) -> Uses {
+        let (mut readers, mut writer) = (vec![Vec::new(); graph.tensors.len()], vec![None; graph.tensors.len()]);
+        for (index, op) in graph.ops.iter().enumerate() {
+            op.inputs.iter().for_each(|t| readers[t.index()].push(index));
+            op.outputs.iter().for_each(|t| writer[t.index()] = Some(index));
+        }
+        Uses { readers, writer }
+    }
+}
+
 /// The axis of the op at `index`, and the length of that axis.
-pub fn divide(graph: &Graph, index: usize, division: Division) -> (Axis, usize) {
+pub fn divide(graph: &Graph, uses: &Uses, index: usize, division: Division) -> (Axis, usize) {
     let op = &graph.ops[index];
     if let OpKind::Attend(a) = &op.kind {
         return (Axis::Heads, a.heads);
@@ -21,7 +39,7 @@ pub fn divide(graph: &Graph, index: usize, division: Division) -> (Axis, usize) 
     match division {
         Division::Tokens => (Axis::Tokens { granule: TOKEN_GRANULE }, graph.batch),
         Division::Columns => {
-            let granule = column_granule(graph, op);
+            let granule = column_granule(graph, uses, op);
             let widest = op.outputs.iter().chain(&op.inputs).map(|t| graph.tensor(*t).cols).max();
             (Axis::Columns { granule }, widest.unwrap_or(1))
         }
@@ -29,7 +47,7 @@ pub fn divide(graph: &Graph, index: usize, division: Division) -> (Axis, usize) 
 }
 
 /// The columns that one worker must own together: whole heads where they are rotated or cached.
-fn column_granule(graph: &Graph, op: &Op) -> usize {
+fn column_granule(graph: &Graph, uses: &Uses, op: &Op) -> usize {
     let head_of_cache = |c: CacheId| graph.caches[c.index()].head_dim;
     let head = match &op.kind {
         OpKind::Rope(r) => Some(graph.ropes[r.index()].head_dim),
@@ -42,8 +60,8 @@ fn column_granule(graph: &Graph, op: &Op) -> usize {
         _ => None,
     };
     match head
-        .or_else(|| head_of_readers(graph, op))
-        .or_else(|| head_of_writer(graph, op))
+        .or_else(|| head_of_readers(graph, uses, op))
+        .or_else(|| head_of_writer(graph, uses, op))
     {
         Some(head) => lcm(head, GROUP),
         None => COLUMN_GRANULE,
@@ -51,26 +69,27 @@ fn column_granule(graph: &Graph, op: &Op) -> usize {
 }
 
 /// If what the op writes is next rotated or cached, the head it must be cut by for that to need no barrier.
-fn head_of_readers(graph: &Graph, op: &Op) -> Option<usize> {
-    let reads_output = |reader: &&Op| reader.inputs.iter().any(|t| op.outputs.contains(t));
-    graph
-        .ops
+fn head_of_readers(graph: &Graph, uses: &Uses, op: &Op) -> Option<usize> {
+    let mut readers: Vec<usize> = op
+        .outputs
         .iter()
-        .filter(reads_output)
-        .find_map(|reader| match &reader.kind {
-            OpKind::Rope(r) => Some(graph.ropes[r.index()].head_dim),
-            OpKind::CacheKeys(c) | OpKind::CacheValues(c) => Some(graph.caches[c.index()].head_dim),
-            _ => None,
-        })
+        .flat_map(|t| &uses.readers[t.index()])
+        .copied()
+        .collect();
+    readers.sort_unstable();
+    readers.into_iter().find_map(|reader| match &graph.ops[reader].kind {
+        OpKind::Rope(r) => Some(graph.ropes[r.index()].head_dim),
+        OpKind::CacheKeys(c) | OpKind::CacheValues(c) => Some(graph.caches[c.index()].head_dim),
+        _ => None,
+    })
 }
 
 /// The attention output is cut by head; quantising it by whole heads needs no barrier where a head is whole blocks.
-fn head_of_writer(graph: &Graph, op: &Op) -> Option<usize> {
+fn head_of_writer(graph: &Graph, uses: &Uses, op: &Op) -> Option<usize> {
     if op.kind != OpKind::Quantize {
         return None;
     }
-    let writes = |t: TensorId| graph.ops.iter().find(|o| o.outputs.contains(&t));
-    match writes(op.inputs[0])?.kind {
+    match graph.ops[uses.writer[op.inputs[0].index()]?].kind {
         OpKind::Attend(a) => {
             let head = graph.caches[a.cache.index()].head_dim;
             head.is_multiple_of(COLUMN_GRANULE).then_some(head)

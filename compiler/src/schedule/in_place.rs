@@ -1,5 +1,7 @@
 //! Which results of a step may take over the bytes of one of its operands, and why the others may not.
 
+use std::collections::BTreeMap;
+
 use ck_kernels::partition::Axis;
 
 use super::Entry;
@@ -38,17 +40,21 @@ impl Entry {
     /// Every result with every operand of every step.
     pub fn in_place_pairs(&self) -> Vec<Pair> {
         let data = self.data_barriers();
+        let uses = self.uses();
         let mut pairs = Vec::new();
+        // Workers may still be in an earlier step of this stretch.
+        let mut stretch = 0;
         for (step, planned) in self.steps.iter().enumerate() {
-            // Workers may still be in an earlier step of this stretch.
-            let stretch = (0..=step).rev().find(|i| data[*i].is_some()).unwrap_or(0);
+            stretch = if data[step].is_some() { step } else { stretch };
             let op = &self.graph.ops[planned.op];
             for (out, dst) in op.outputs.iter().enumerate() {
                 for (input, src) in op.inputs.iter().enumerate() {
                     let by_kernel = may_alias(&op.kind, planned.axis).contains(&(out, input));
                     let refusal = match (by_kernel, same_shape(&self.graph, *dst, *src)) {
                         (_, false) => Some(Refusal::Shape),
-                        (true, true) => self.refusal(step, stretch, *dst, *src),
+                        (true, true) => {
+                            self.refusal(uses.get(src).map_or(&[], Vec::as_slice), step, stretch, *dst, *src)
+                        }
                         (false, true) if self.shared(step, *src) => Some(Refusal::Workers(step)),
                         (false, true) => Some(Refusal::Kernel),
                     };
@@ -71,20 +77,40 @@ impl Entry {
         allowed.map(|p| (p.dst, p.src)).collect()
     }
 
+    /// The steps that touch each tensor, and how, in order.
+    fn uses(&self) -> BTreeMap<TensorId, Vec<(usize, Pattern)>> {
+        let mut uses: BTreeMap<TensorId, Vec<(usize, Pattern)>> = BTreeMap::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            for access in &step.accesses {
+                if let Operand::Tensor(t) = access.operand {
+                    uses.entry(t).or_default().push((index, access.pattern));
+                }
+            }
+        }
+        uses
+    }
+
     /// Whether every worker reads all of `src` in that step.
     fn shared(&self, step: usize, src: TensorId) -> bool {
         let all = |a: &Access| a.operand == Operand::Tensor(src) && a.pattern == Pattern::All;
         self.steps[step].accesses.iter().any(all)
     }
 
-    /// Why a pair of one shape that the kernel allows is refused, if it is.
-    fn refusal(&self, step: usize, stretch: usize, dst: TensorId, src: TensorId) -> Option<Refusal> {
+    /// Why a pair of one shape that the kernel allows is refused, if it is. `uses` are those of `src`.
+    fn refusal(
+        &self,
+        uses: &[(usize, Pattern)],
+        step: usize,
+        stretch: usize,
+        dst: TensorId,
+        src: TensorId,
+    ) -> Option<Refusal> {
         if self.graph.outputs.contains(&src) || self.graph.inputs.contains(&src) {
             return Some(Refusal::Outside);
         }
-        let touches = |i: usize| self.steps[i].accesses.iter().any(|a| a.operand == Operand::Tensor(src));
-        if let Some(later) = (step + 1..self.steps.len()).find(|i| touches(*i)) {
-            return Some(Refusal::Needed(later));
+        let after = uses.partition_point(|(i, _)| *i <= step);
+        if let Some((later, _)) = uses.get(after) {
+            return Some(Refusal::Needed(*later));
         }
         let pattern = |t, write| {
             let same = |a: &&Access| a.operand == Operand::Tensor(t) && a.write == write;
@@ -96,27 +122,21 @@ impl Entry {
         if !(written.aligned(read) || (written == read && stretch == step)) {
             return Some(Refusal::Workers(step));
         }
-        (stretch..step)
-            .find(|i| !self.apart(*i, src, written))
-            .map(Refusal::Workers)
-    }
-
-    /// Whether no worker touches another's part of `src` in that step.
-    fn apart(&self, step: usize, src: TensorId, written: Pattern) -> bool {
-        let accesses = &self.steps[step].accesses;
-        accesses
-            .iter()
-            .all(|a| a.operand != Operand::Tensor(src) || a.pattern.aligned(written))
+        let first = uses.partition_point(|(i, _)| *i < stretch);
+        let mut earlier = uses[first..].iter().take_while(|(i, _)| *i < step);
+        // A step in which a worker touches another's part of `src`.
+        let meets = earlier.find(|(_, pattern)| !pattern.aligned(written));
+        meets.map(|(i, _)| Refusal::Workers(*i))
     }
 }
 
-fn same_shape(graph: &Graph, a: TensorId, b: TensorId) -> bool {
+pub(super) fn same_shape(graph: &Graph, a: TensorId, b: TensorId) -> bool {
     let (a, b) = (graph.tensor(a), graph.tensor(b));
     (a.rows, a.cols, a.act) == (b.rows, b.cols, b.act)
 }
 
 /// The (output, input) pairs of a kernel that may be one slot.
-fn may_alias(kind: &OpKind, axis: Axis) -> &'static [(usize, usize)] {
+pub(super) fn may_alias(kind: &OpKind, axis: Axis) -> &'static [(usize, usize)] {
     match (kind, axis) {
         (OpKind::Add | OpKind::Glu { .. }, _) => &[(0, 0), (0, 1)],
         (OpKind::Rope(_) | OpKind::Attend(_), _) => &[(0, 0)],

@@ -13,6 +13,9 @@ pub mod cost;
 mod division;
 pub mod in_place;
 mod lower;
+pub mod order;
+
+use std::collections::BTreeMap;
 
 use ck_kernels::partition::Axis;
 
@@ -63,34 +66,37 @@ impl Entry {
     /// start with one.
     pub fn lifetimes(&self, barriers: Option<&[Option<Barrier>]>) -> Vec<(Operand, std::ops::Range<u32>)> {
         let mut spans: Vec<(Operand, usize, usize)> = Vec::new();
+        let mut known: BTreeMap<Operand, usize> = BTreeMap::new();
         for (index, step) in self.steps.iter().enumerate() {
             for access in &step.accesses {
-                match spans.iter_mut().find(|(operand, ..)| *operand == access.operand) {
-                    Some(span) => span.2 = index,
-                    None => spans.push((access.operand, index, index)),
-                }
+                let at = *known.entry(access.operand).or_insert_with(|| {
+                    spans.push((access.operand, index, index));
+                    spans.len() - 1
+                });
+                spans[at].2 = index;
             }
         }
-        let end = |last: usize| match barriers {
-            None => last + 1,
-            Some(list) => (last + 1..list.len())
-                .find(|i| list[*i].is_some())
-                .unwrap_or(list.len()),
-        };
+        // Where what is last used in a step ends: with the step, or at the next barrier.
+        let mut ends: Vec<usize> = (1..=self.steps.len()).collect();
+        if let Some(list) = barriers {
+            let mut next = list.len();
+            for (index, end) in ends.iter_mut().enumerate().rev() {
+                *end = next;
+                next = if list[index].is_some() { index } else { next };
+            }
+        }
         let clock = |step: usize| u32::try_from(step).expect("fewer than 2^32 steps");
-        let span = |(operand, first, last)| (operand, clock(first)..clock(end(last)));
+        let span = |(operand, first, last)| (operand, clock(first)..clock(ends[last]));
         spans.into_iter().map(span).collect()
     }
 
     /// The barriers the entry needs by its data alone, if no two operands shared bytes.
     pub fn data_barriers(&self) -> Vec<Option<Barrier>> {
-        let mut seen: Vec<Operand> = Vec::new();
+        let mut seen: BTreeMap<Operand, u64> = BTreeMap::new();
         let mut place = |operand: Operand| {
-            let at = seen.iter().position(|o| *o == operand).unwrap_or_else(|| {
-                seen.push(operand);
-                seen.len() - 1
-            });
-            at as u64..at as u64 + 1
+            let next = seen.len() as u64;
+            let at = *seen.entry(operand).or_insert(next);
+            at..at + 1
         };
         let touches: Vec<Vec<Touch>> = self
             .steps
@@ -106,6 +112,31 @@ impl Entry {
             })
             .collect();
         barrier::place(&touches)
+    }
+
+    /// The same steps in another order. The stages of fusion stay in the source's.
+    pub fn reordered(&self, order: &[usize]) -> Entry {
+        let mut graph = self.graph.clone();
+        graph.ops = order.iter().map(|&i| self.graph.ops[i].clone()).collect();
+        let step = |(index, &old): (usize, &usize)| {
+            let mut step = self.steps[old].clone();
+            step.op = index;
+            for access in &mut step.accesses {
+                if let Operand::Workspace(at) = &mut access.operand {
+                    *at = index;
+                }
+            }
+            step
+        };
+        let steps = order.iter().enumerate().map(step).collect();
+        check("ordering", &graph);
+        Entry {
+            graph,
+            steps,
+            sites: self.sites.clone(),
+            stages: self.stages.clone(),
+            ..*self
+        }
     }
 }
 
@@ -171,9 +202,10 @@ fn entry(name: &'static str, graph: Graph, config: &fuse::Config, division: Divi
 }
 
 fn steps(graph: &Graph, division: Division) -> Vec<Step> {
+    let uses = division::Uses::new(graph);
     (0..graph.ops.len())
         .map(|op| {
-            let (axis, extent) = division::divide(graph, op, division);
+            let (axis, extent) = division::divide(graph, &uses, op, division);
             let workspace = cost::workspace(graph, &graph.ops[op], axis);
             let accesses = accesses(graph, &graph.ops[op], axis, op, workspace > 0);
             Step {
