@@ -9,6 +9,7 @@ use ckc::fuse::{Flag, Flags};
 use ckc::graph::{OpKind, Rows, verify};
 use ckc::layout::Kind as Layout;
 use ckc::model::{self, LoadOptions, Model, Source, codes};
+use ckc::schedule::order::Kind as Order;
 use proptest::prelude::*;
 
 fn root() -> PathBuf {
@@ -104,7 +105,7 @@ fn the_shipped_model_is_as_written() {
 #[test]
 fn settings_are_read() {
     let text = text_of("shakespeare.yaml")
-        + "kv: f32\nlayout: stride\nfusion: {flags: 'all,-attn_proj', sites: {layers.*.gate: none}}\n\
+        + "kv: f32\nlayout: stride\norder: source\nfusion: {flags: 'all,-attn_proj', sites: {layers.*.gate: none}}\n\
            budget: {arena: 12MiB, weights: 4096}\n";
     let text = text.replace(
         "dtype: bf16",
@@ -116,8 +117,8 @@ fn settings_are_read() {
     };
     let model = load_text(&text, &options).unwrap_or_else(|shown| panic!("{shown}"));
     assert_eq!(
-        (model.graph.context, model.graph.batch, model.layout),
-        (100, 7, Layout::Stride)
+        (model.graph.context, model.graph.batch, model.layout, model.order),
+        (100, 7, Layout::Stride, Order::Source)
     );
     assert_eq!(
         (model.budget.arena, model.budget.weights, model.budget.kv),

@@ -74,7 +74,7 @@ fn parallel_branches_need_less_memory() {
             found.source_bound, found.bound
         );
         assert!(report::to_text(&memory.report).contains(&line));
-        assert!(report::to_text(&source.report).contains("entry   prefill  order source, as asked for\n"));
+        assert!(report::to_text(&source.report).contains("entry   prefill  order source, not searched\n"));
         let page = report::to_html(&memory.report).unwrap();
         assert!(page.contains("<code>prefill</code>: changed, bound"));
         let json = report::to_json(&memory.report);

@@ -146,7 +146,8 @@ fn problem(
         }
         problem.buffers.push(buffer);
     }
-    let at = |t| live.iter().position(|(o, _)| *o == Operand::Tensor(t));
+    let index: BTreeMap<Operand, usize> = live.iter().map(|(operand, _)| *operand).zip(0..).collect();
+    let at = |t| index.get(&Operand::Tensor(t)).copied();
     for (dst, src) in entry.in_place().into_iter().filter(|_| debug.reuse) {
         if let (Some(dst), Some(src)) = (at(dst), at(src)) {
             problem.aliases.push(Alias::InPlace { dst, src, delta: 0 });

@@ -94,7 +94,7 @@ pub struct Entry {
     pub barriers: u64,
     /// The most bytes its steps need live at once in the regions that it shares with other entries.
     pub peak_bytes: u64,
-    /// How its steps were ordered; absent when they had to stay in the source's order.
+    /// How its steps were ordered; absent when they stay in the source's order unsearched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<StepOrder>,
     /// Floating-point operations at the upper bounds of all symbols.
@@ -524,7 +524,7 @@ impl std::fmt::Display for StepOrder {
 
 /// An entry's order in a line, for all renderings.
 pub(crate) fn order_words(order: Option<StepOrder>) -> String {
-    order.map_or_else(|| "source, as asked for".to_owned(), |order| order.to_string())
+    order.map_or_else(|| "source, not searched".to_owned(), |order| order.to_string())
 }
 
 impl std::fmt::Display for FuseOutcome {
