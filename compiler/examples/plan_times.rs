@@ -48,7 +48,15 @@ fn model(path: &Path, name: &str, fuse: Flags) {
     };
     let graph = &planned.model.graph;
     for entry in schedule::entries(graph, &planned.fusion) {
-        let lay_out = || layout::lay_out(graph, vec![entry.clone()], Kind::Packed, planned.model.order);
+        let lay_out = || {
+            layout::lay_out(
+                graph,
+                vec![entry.clone()],
+                Kind::Packed,
+                planned.model.order,
+                planned.model.debug,
+            )
+        };
         let (copying, _) = fastest(|| vec![entry.clone()]);
         let (time, layout) = fastest(lay_out);
         let Ok(layout) = layout else { continue };
