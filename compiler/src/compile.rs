@@ -10,6 +10,7 @@ use crate::fuse::{self, Flags};
 use crate::graph::RopeScaling;
 use crate::layout::debug::DebugMode;
 use crate::layout::describe::{About, describe};
+use crate::layout::hint::Hint;
 use crate::layout::{self, Kind, Layout};
 use crate::model::{self, LoadOptions, Model};
 use crate::output::Stage;
@@ -79,6 +80,14 @@ impl From<Diagnostic> for Failure {
 /// # Errors
 /// Every problem of the description.
 pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
+    plan_near(path, options, &Hint::default())
+}
+
+/// [`plan`], where of all layouts of equal size one near the hint is preferred.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned, Failure> {
     let source = model::read(path)?;
     let text = source.clone();
     let fail = |diagnostics| Failure {
@@ -100,7 +109,7 @@ pub fn plan(path: &Path, options: &Options) -> Result<Planned, Failure> {
     let order = options.order.unwrap_or(model.order);
     let entries = schedule::entries(&model.graph, &fusion);
     let debug = options.debug.unwrap_or(model.debug);
-    let layout = layout::lay_out(&model.graph, entries, kind, order, debug).map_err(|e| {
+    let layout = layout::lay_out(&model.graph, entries, kind, order, debug, hint).map_err(|e| {
         fail(vec![
             Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
         ])

@@ -105,6 +105,9 @@ pub struct Compile {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Prefer the offsets of an earlier report, among plans of equal size
+    #[arg(long, value_name = "OLD.json")]
+    pub hint: Option<PathBuf>,
     /// Folder of the crate [default: generated/<model>]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -156,6 +159,9 @@ pub struct Plan {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Prefer the offsets of an earlier report, among plans of equal size
+    #[arg(long, value_name = "OLD.json", conflicts_with = "sweep")]
+    pub hint: Option<PathBuf>,
     /// Print the layout report as JSON; of a sweep, its points
     #[arg(long)]
     pub json: bool,

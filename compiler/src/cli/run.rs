@@ -11,6 +11,7 @@ use super::{OVER_BUDGET, WRONG_INPUT};
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::{self, Diagnostic};
 use crate::graph::dump::dump;
+use crate::layout::hint::Hint;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
 use crate::{explain, import, model, output, plan, sweep, verify};
@@ -88,6 +89,15 @@ fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
     Ok(compile::plan(&args.model, &options(args))?)
 }
 
+/// Plans near an earlier report, if there is one, and says what became of it.
+fn hinted(args: &ModelArgs, hint: Option<&Path>) -> Result<Planned, Exit> {
+    let Some(path) = hint else { return planned(args) };
+    let hint = Hint::new(&report::load(path)?);
+    let planned = compile::plan_near(&args.model, &options(args), &hint)?;
+    eprintln!("{}", hint.outcome(&planned.layout, &planned.model.graph.name));
+    Ok(planned)
+}
+
 /// Says which budgets are exceeded.
 fn budgets(planned: &Planned) -> Outcome {
     let over = planned.report.over_budget();
@@ -111,7 +121,7 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn compile(args: &Compile) -> Outcome {
-    let mut planned = planned(&args.model)?;
+    let mut planned = hinted(&args.model, args.hint.as_deref())?;
     if let Some(emit) = args.emit {
         return intermediate(&planned, emit);
     }
@@ -178,7 +188,7 @@ fn show_plan(args: &Plan) -> Outcome {
     if !args.sweep.is_empty() {
         return show_sweep(args);
     }
-    let planned = planned(&args.model)?;
+    let planned = hinted(&args.model, args.hint.as_deref())?;
     say(&match (args.json, args.html) {
         (true, _) => report::to_json(&planned.report),
         (_, true) => planned.page(),

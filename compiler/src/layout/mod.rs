@@ -6,6 +6,7 @@
 pub mod call;
 pub mod debug;
 pub mod describe;
+pub mod hint;
 mod occupancy;
 mod ordered;
 mod packed;
@@ -24,6 +25,7 @@ use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
 use crate::schedule::order;
 use crate::schedule::{Entry, Step};
+use hint::Hint;
 pub use occupancy::{Merged, merged_buffers, merged_operands};
 
 /// Regions start on a page, so that the packed weights can be mapped in place.
@@ -162,7 +164,7 @@ impl From<PlanError> for LayoutError {
     }
 }
 
-/// Lays out the entries of a model.
+/// Lays out the entries of a model: of all packed layouts of equal size, one near the hint.
 ///
 /// # Errors
 /// Sizes beyond the address space, or a plan that its verifier rejects.
@@ -172,9 +174,10 @@ pub fn lay_out(
     kind: Kind,
     order: order::Kind,
     debug: DebugMode,
+    hint: &Hint,
 ) -> Result<Layout, LayoutError> {
     match kind {
-        Kind::Packed => packed::lay_out(model, entries, order, debug),
+        Kind::Packed => packed::lay_out(model, entries, order, debug, hint),
         Kind::Stride => stride::lay_out(model, entries, debug),
     }
 }

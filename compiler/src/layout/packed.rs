@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ck_kernels::dtype::ALIGN;
 
 use super::debug::DebugMode;
+use super::hint::Hint;
 use super::{
     EntryLayout, Kind, Layout, LayoutError, Orders, PAGE, Region, align, cache_half_bytes, cache_positions,
     check_sizes, io_slots, operand_bytes, operand_name, ordered, payload, place_barriers, tensor_bytes,
@@ -22,6 +23,7 @@ pub(super) fn lay_out(
     entries: Vec<Entry>,
     order: order::Kind,
     debug: DebugMode,
+    hint: &Hint,
 ) -> Result<Layout, LayoutError> {
     check_sizes(model, &entries)?;
     let (ropes, weights, payload_bytes) = payload(model);
@@ -78,7 +80,7 @@ pub(super) fn lay_out(
     let base = end + canary;
     let mut orders = Vec::with_capacity(entries.len());
     for entry in entries {
-        orders.push(plan_orders(model, entry, order, base, debug, &fixed)?);
+        orders.push(plan_orders(model, entry, order, base, debug, hint, &fixed)?);
     }
     let placed = ordered::choose(orders);
     let most = |f: fn(&plan::Solution) -> u64| placed.iter().map(|e| f(&e.solution)).max().unwrap_or(0);
@@ -173,6 +175,7 @@ fn plan_orders(
     kind: order::Kind,
     base: u64,
     debug: DebugMode,
+    hint: &Hint,
     fixed: &impl Fn(Operand) -> Option<u64>,
 ) -> Result<Orders, LayoutError> {
     let found = (kind == order::Kind::Memory).then(|| {
@@ -186,10 +189,10 @@ fn plan_orders(
         }))
     });
     let better = found.as_ref().filter(|f| f.peak < f.source);
-    let other = better.map(|f| plan_entry(model, entry.reordered(&f.order), base, debug, fixed));
+    let other = better.map(|f| plan_entry(model, entry.reordered(&f.order), base, debug, hint, fixed));
     Ok(Orders {
         other: other.transpose()?,
-        source: plan_entry(model, entry, base, debug, fixed)?,
+        source: plan_entry(model, entry, base, debug, hint, fixed)?,
         found,
     })
 }
@@ -208,10 +211,18 @@ fn plan_entry(
     entry: Entry,
     base: u64,
     debug: DebugMode,
+    hint: &Hint,
     fixed: &impl Fn(Operand) -> Option<u64>,
 ) -> Result<EntryLayout, LayoutError> {
     let (problem, live) = problem(model, &entry, debug, fixed);
-    let solution = plan::solve(&problem)?;
+    let preferred: Vec<Option<u64>> = live
+        .iter()
+        .map(|(operand, _)| {
+            let place = hint.place(entry.name, &operand_name(&entry, *operand))?;
+            place.checked_sub(debug.canary())
+        })
+        .collect();
+    let solution = plan::settle(&problem, plan::solve(&problem)?, &preferred);
     let violations = plan::verify(&problem, &solution);
     if !violations.is_empty() {
         return Err(LayoutError::Verify {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::debug::DebugMode;
+use super::hint::Hint;
 use super::{
     EntryLayout, Kind, Layout, LayoutError, PAGE, Region, align, cache_half_bytes, cache_positions, check_sizes,
     io_slots, operand_bytes, operand_name, packed, payload, place_barriers, tensor_bytes,
@@ -74,7 +75,7 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> R
 
     // The packed plan of the same entries says how far from the least this layout is. No order of steps saves a byte
     // where every tensor has a place of its own.
-    let reference = packed::lay_out(model, entries.clone(), order::Kind::Source, debug)?;
+    let reference = packed::lay_out(model, entries.clone(), order::Kind::Source, debug, &Hint::default())?;
     let lower_bound = reference.regions.iter().map(|r| r.lower_bound).sum();
     let place = |entry: &Entry, operand: Operand| match operand {
         Operand::Keys(c) => caches[c.index()].0,

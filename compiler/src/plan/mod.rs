@@ -28,6 +28,7 @@ mod item;
 mod merge;
 mod problem;
 mod region;
+mod settle;
 mod solution;
 mod solve;
 mod ticks;
@@ -35,6 +36,7 @@ pub mod verify;
 
 pub use error::PlanError;
 pub use problem::{Alias, Buffer, Choice, Problem, Region};
+pub use settle::settle;
 pub use solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
 pub use solve::{Options, bound, solve, solve_with};
 pub use verify::{Violation, verify};

@@ -130,7 +130,7 @@ fn regions(problem: &Problem) -> Vec<Region> {
 }
 
 /// Fills in what a solution says about all regions together.
-fn total(mut s: Solution) -> Solution {
+pub(super) fn total(mut s: Solution) -> Solution {
     s.peak = s.regions.iter().map(|r| r.peak).sum();
     s.lower_bound = s.regions.iter().map(|r| r.lower_bound).sum();
     let over: u64 = s.regions.iter().map(|r| r.status.over()).sum();

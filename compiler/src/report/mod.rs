@@ -13,7 +13,7 @@ mod load;
 mod text;
 mod types;
 
-pub use diff::{Diff, DiffOptions, Verdict, diff};
+pub use diff::{Amount, Diff, DiffOptions, Fact, Kind, Verdict, diff};
 pub use html::to_html;
 pub use json::{ReadError, from_json, to_json};
 pub use load::load;

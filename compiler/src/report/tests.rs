@@ -448,20 +448,141 @@ fn reports_without_weights_compare_with_reports_that_have_them() {
     let mut new = base();
     for w in &mut new.weights {
         w.hash.clear();
+        w.dtype_source.clear();
     }
-    assert_eq!(
-        compare(&base(), &new, None).weights,
-        compare(&base(), &base(), None).weights
-    );
+    let d = compare(&base(), &new, None);
+    assert!(d.facts.iter().all(|f| f.kind == Kind::Note), "{d}");
+}
+
+/// The report of `layers`, where layer `i` is `layers.i` and its matrix has `rows[i]` rows.
+fn numbered(rows: &[u64]) -> Report {
+    let names: Vec<String> = (0..rows.len()).map(|i| format!("layers.{i}")).collect();
+    let mut report = sample(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for (weight, rows) in report.weights.iter_mut().zip(rows) {
+        weight.shape[0] = *rows;
+    }
+    report
+}
+
+fn layer_facts(d: &Diff) -> Vec<String> {
+    let facts = d.facts.iter().filter(|f| f.kind == Kind::Layer);
+    facts
+        .map(|f| f.text.split("; ").next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[test]
-fn markdown_stays_short() {
-    let names: Vec<String> = (0..100).map(|i| format!("layer{i}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let markdown = compare(&base(), &sample(&names), None).to_markdown();
+fn layers_are_matched_by_what_they_hold() {
+    let cases: [(&[u64], &[u64], &[&str]); 8] = [
+        (&[8, 8], &[8, 8], &[]),
+        (&[8, 8], &[8, 8, 8], &["1 layer added: layers.2"]),
+        (&[8, 8, 8], &[8], &["2 layers removed: layers.1 .. layers.2"]),
+        (
+            &[1, 2, 3, 4],
+            &[1, 2, 9, 3, 4],
+            &[
+                "1 layer added: layers.2",
+                "2 renumbered: layers.2 .. layers.3 -> layers.3 .. layers.4",
+            ],
+        ),
+        (
+            &[1, 2, 3],
+            &[9, 1, 2, 3],
+            &[
+                "1 layer added: layers.0",
+                "3 renumbered: layers.0 .. layers.2 -> layers.1 .. layers.3",
+            ],
+        ),
+        (
+            &[1, 2, 3, 4],
+            &[1, 4],
+            &[
+                "2 layers removed: layers.1 .. layers.2",
+                "1 renumbered: layers.3 -> layers.1",
+            ],
+        ),
+        // A layer that changed is the same layer.
+        (&[1, 2, 3], &[1, 7, 3], &[]),
+        (&[1, 2, 3], &[7, 8, 9], &[]),
+    ];
+    for (old, new, expected) in cases {
+        let d = compare(&numbered(old), &numbered(new), None);
+        assert_eq!(layer_facts(&d), expected, "{old:?} {new:?}");
+    }
+}
+
+/// All that is said of an insertion: the layer, the numbers, and one line for what lies further on.
+#[test]
+fn what_stood_behind_an_inserted_layer_is_unchanged() {
+    let (old, new) = (numbered(&[1, 2, 3, 4, 5, 6]), numbered(&[1, 2, 9, 3, 4, 5, 6]));
+    let d = compare(&old, &new, None);
+    let kinds: Vec<Kind> = d.facts.iter().map(|f| f.kind).collect();
+    assert_eq!(kinds, [Kind::Layer, Kind::Layer, Kind::Moved], "{d}");
+    assert!(d.facts[2].text.contains("in weights: 4 of 6, by +16384 B"), "{d}");
+}
+
+/// Weights tell where a layer went even if all layers have one shape.
+#[test]
+fn hashes_tell_layers_of_one_shape_apart() {
+    let hashed = |hashes: &[&str]| {
+        let mut report = numbered(&vec![8; hashes.len()]);
+        for (weight, hash) in report.weights.iter_mut().zip(hashes) {
+            weight.hash = (*hash).into();
+        }
+        report
+    };
+    let d = compare(&hashed(&["a", "b", "c"]), &hashed(&["a", "x", "b", "c"]), None);
+    assert_eq!(layer_facts(&d)[0], "1 layer added: layers.1", "{d}");
+    assert!(!d.facts.iter().any(|f| f.kind == Kind::WeightChanged), "{d}");
+}
+
+#[test]
+fn both_forms_are_bounded_and_count_what_they_leave_out() {
+    let words = |prefix: &str| -> Vec<String> {
+        let word = |i: u32| format!("{prefix}{}x{}", i, "|`*\n".repeat(30));
+        (0..3000).map(word).collect()
+    };
+    let report = |prefix: &str| {
+        let names = words(prefix);
+        let mut report = sample(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let dtypes = names.iter().take(300);
+        report.totals.weights_bytes = dtypes.map(|n| (n.clone(), 1)).collect();
+        report
+    };
+    let d = compare(&report("a"), &report("b"), Some(0));
+    let markdown = d.to_markdown();
     assert!(markdown.lines().count() <= 40, "{markdown}");
-    assert!(markdown.contains("more differences"));
+    assert!(markdown.lines().all(|l| l.chars().count() < 1300));
+    let left = markdown.lines().last().unwrap_or_default();
+    let shown = markdown.lines().filter(|l| l.starts_with("- **")).count();
+    let missing = d.facts.len() - shown;
+    assert!(left.contains(&format!("and {missing} more changes")), "{left}");
+    let text = d.to_string();
+    assert!(text.lines().count() < 400, "{}", text.lines().count());
+    assert!(text.contains("... and "));
+    let names: usize = d.facts.iter().map(|f| f.names.len()).sum();
+    assert!(names > 12_000, "all of them are in the JSON form: {names}");
+}
+
+#[test]
+fn names_cannot_break_the_forms() {
+    let mut new = base();
+    let name = "a|`b`<img>*_[x](y)@all&#1\u{1b}[31m\n# title";
+    new.tensors[0].id = name.into();
+    new.header.model = name.into();
+    let d = compare(&base(), &new, None);
+    for form in [d.to_markdown(), d.to_string()] {
+        assert!(!form.contains('\u{1b}') && !form.contains("\n# title"), "{form}");
+    }
+    let markdown = d.to_markdown();
+    assert!(
+        markdown.contains("a\\|\\`b\\`\\<img>\\*\\_\\[x\\](y)&#64;all&#38;\\#1"),
+        "{markdown}"
+    );
+    for line in markdown.lines().filter(|l| l.starts_with("| ")) {
+        let bars = line.replace("\\|", "").matches('|').count();
+        assert_eq!(bars, 5, "{line}");
+    }
 }
 
 #[test]
@@ -476,6 +597,6 @@ fn any_two_numbers_compare() {
     assert!(
         compare(&new, &old, Some(7))
             .to_string()
-            .contains("OVER BUDGET: may grow by 7 B")
+            .contains("over the 7 B that it may grow")
     );
 }
