@@ -55,6 +55,7 @@ fn model(path: &Path, name: &str, fuse: Flags) {
                 Kind::Packed,
                 planned.model.order,
                 planned.model.debug,
+                &layout::hint::Hint::default(),
             )
         };
         let (copying, _) = fastest(|| vec![entry.clone()]);
