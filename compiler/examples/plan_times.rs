@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ckc::compile::{self, Options};
 use ckc::fuse::Flags;
-use ckc::layout::{self, Kind};
+use ckc::layout::{self, Kind, Settings};
 use ckc::schedule;
 
 /// Runs of each, of which the fastest counts.
@@ -52,10 +52,13 @@ fn model(path: &Path, name: &str, fuse: Flags) {
             layout::lay_out(
                 graph,
                 vec![entry.clone()],
-                Kind::Packed,
-                planned.model.order,
-                planned.model.debug,
-                &layout::hint::Hint::default(),
+                &Settings {
+                    kind: Kind::Packed,
+                    order: planned.model.order,
+                    debug: planned.model.debug,
+                    memories: &[],
+                    hint: &layout::hint::Hint::default(),
+                },
             )
         };
         let (copying, _) = fastest(|| vec![entry.clone()]);

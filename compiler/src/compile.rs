@@ -106,10 +106,19 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         None => model.fusion.clone(),
     };
     let kind = options.layout.unwrap_or(model.layout);
-    let order = options.order.unwrap_or(model.order);
-    let entries = schedule::entries(&model.graph, &fusion);
     let debug = options.debug.unwrap_or(model.debug);
-    let layout = layout::lay_out(&model.graph, entries, kind, order, debug, hint).map_err(|e| {
+    if let Err(problem) = one_memory(&model, kind, debug) {
+        return Err(fail(vec![problem]));
+    }
+    let entries = schedule::entries(&model.graph, &fusion);
+    let settings = layout::Settings {
+        kind,
+        order: options.order.unwrap_or(model.order),
+        debug,
+        memories: &model.memories,
+        hint,
+    };
+    let layout = layout::lay_out(&model.graph, entries, &settings).map_err(|e| {
         fail(vec![
             Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
         ])
@@ -131,6 +140,26 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         fusion,
         warnings: Vec::new(),
     })
+}
+
+/// Several memories go with a packed layout alone, and not with a program that looks for faults of its own.
+fn one_memory(model: &Model, kind: Kind, debug: DebugMode) -> Result<(), Diagnostic> {
+    let Some(first) = model.origins.memories.first() else {
+        return Ok(());
+    };
+    let (what, help) = match (kind, debug == DebugMode::default()) {
+        (Kind::Stride, _) => ("a stride layout", "leave out `arena`, or take the packed layout"),
+        (Kind::Packed, false) => (
+            "a program that looks for faults of its own",
+            "leave out `arena` or `debug`",
+        ),
+        (Kind::Packed, true) => return Ok(()),
+    };
+    let message = format!("{what} has one memory; the description names several");
+    Err(Diagnostic::new(model::codes::MEMORIES, message)
+        .in_file(&model.source.name)
+        .at(first.clone(), "the first of them")
+        .help(help))
 }
 
 impl Planned {

@@ -16,9 +16,15 @@ pub struct Diagnostic {
     pub file: Option<String>,
     /// Where in the file, in bytes, with a label; the first is the primary one.
     pub labels: Vec<(Range<usize>, String)>,
+    /// What else there is to know, a line each.
+    pub notes: Option<Box<Notes>>,
     /// How to mend it.
     pub help: Option<String>,
 }
+
+/// Lines of a diagnostic. Few have any, and errors are passed on by value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Notes(pub Vec<String>);
 
 impl Diagnostic {
     /// A problem without a place.
@@ -28,6 +34,7 @@ impl Diagnostic {
             message: message.into(),
             file: None,
             labels: Vec::new(),
+            notes: None,
             help: None,
         }
     }
@@ -43,6 +50,18 @@ impl Diagnostic {
     #[must_use]
     pub fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Diagnostic {
         self.labels.push((span, label.into()));
+        self
+    }
+
+    /// What else there is to know.
+    pub fn notes(&self) -> &[String] {
+        self.notes.as_ref().map_or(&[], |notes| &notes.0)
+    }
+
+    /// Adds a line of what else there is to know.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
+        self.notes.get_or_insert_default().0.push(note.into());
         self
     }
 
@@ -108,6 +127,9 @@ fn render_one(diagnostic: &Diagnostic, sources: &(impl Sources + ?Sized), render
         (None, Some(file)) => group = group.element(annotate_snippets::Origin::path(file)),
         (None, None) => {}
     }
+    for note in diagnostic.notes() {
+        group = group.element(Level::NOTE.message(printable(note)));
+    }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(printable(help)));
     }
@@ -161,6 +183,7 @@ pub fn to_json(diagnostics: &[Diagnostic], sources: &(impl Sources + ?Sized)) ->
                 "message": diagnostic.message,
                 "file": diagnostic.file,
                 "labels": labels,
+                "notes": diagnostic.notes(),
                 "help": diagnostic.help,
             })
         })

@@ -18,6 +18,7 @@ pub mod pack;
 pub mod emit;
 pub mod report;
 pub mod explain;
+pub mod shortage;
 pub mod sweep;
 pub mod verify;
 

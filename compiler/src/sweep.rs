@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::compile::{self, Failure, Options};
+use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::Diagnostic;
 use crate::model::Source;
-use crate::report::{Limit, Report, Status};
+use crate::report::{Limit, Status};
 
 /// A sweep that cannot be read.
 pub const SYNTAX: &str = "CK0914";
@@ -198,15 +198,17 @@ pub fn sweep(model: &Path, options: &Options, axes: &[Axis]) -> Result<Sweep, Fa
             let mut options = options.clone();
             options.load.context = context.or(options.load.context);
             options.load.batch = batch.or(options.load.batch);
-            let report = compile::plan(model, &options)?.report;
-            sweep.points.push(point(&report));
-            sweep.model = report.header.model;
+            let planned = compile::plan(model, &options)?;
+            sweep.points.push(point(&planned));
+            sweep.model = planned.report.header.model;
         }
     }
     Ok(sweep)
 }
 
-fn point(report: &Report) -> Point {
+fn point(planned: &Planned) -> Point {
+    let Planned { report, layout, .. } = planned;
+    let several = !layout.memories.is_empty();
     let (options, totals) = (&report.header.options, &report.totals);
     let regions = |names: &[&str]| -> Option<u64> {
         let found = totals.regions.iter().filter(|r| names.contains(&r.name.as_str()));
@@ -221,21 +223,24 @@ fn point(report: &Report) -> Point {
             .map(|t| t.bytes)
             .sum()
     };
-    let planned = totals.regions.iter().filter(|r| r.plan.is_some());
     Point {
         context: options.context,
         batch: options.batch,
         arena_bytes: totals.arena_bytes,
         weights_bytes: regions(&["weights"]).unwrap_or_else(|| report.weights.iter().map(|w| w.bytes).sum()),
-        kv_bytes: regions(&["kv"]).unwrap_or_else(|| tensors("kv")),
-        activations_bytes: planned
-            .map(|r| r.bytes)
-            .reduce(|a, b| a + b)
-            .unwrap_or_else(|| tensors("activations")),
+        kv_bytes: match several {
+            true => layout.kv_bytes(),
+            false => regions(&["kv"]).unwrap_or_else(|| tensors("kv")),
+        },
+        activations_bytes: match several {
+            true => layout.activations_bytes(),
+            false => regions(&["activations"]).unwrap_or_else(|| tensors("activations")),
+        },
         lower_bound_bytes: totals.lower_bound_bytes,
         status: totals.status,
         budgets: totals.budgets.clone(),
-        over_budget: totals.budgets.iter().any(|b| b.bytes > b.limit),
+        over_budget: totals.budgets.iter().any(|b| b.bytes > b.limit)
+            || layout.memories.iter().any(|m| m.shortage.is_some()),
     }
 }
 

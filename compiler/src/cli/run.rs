@@ -14,7 +14,7 @@ use crate::graph::dump::dump;
 use crate::layout::hint::Hint;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{explain, import, model, output, plan, sweep, verify};
+use crate::{explain, import, model, output, plan, shortage, sweep, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -98,11 +98,18 @@ fn hinted(args: &ModelArgs, hint: Option<&Path>) -> Result<Planned, Exit> {
     Ok(planned)
 }
 
-/// Says which budgets are exceeded.
+/// Says which budgets are exceeded, and which memories are too small.
 fn budgets(planned: &Planned) -> Outcome {
+    let short = shortage::diagnostics(planned);
+    if !short.is_empty() {
+        let source = &planned.model.source;
+        let texts = [(source.name.as_str(), source.text.as_str())];
+        let colour = std::io::stderr().is_terminal();
+        eprint!("{}", diag::render(&short, texts.as_slice(), colour));
+    }
     let over = planned.report.over_budget();
     over.iter().for_each(|message| eprint!("{message}"));
-    if over.is_empty() {
+    if over.is_empty() && short.is_empty() {
         Ok(())
     } else {
         Err(Exit(OVER_BUDGET))

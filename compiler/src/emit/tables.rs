@@ -8,7 +8,7 @@ use super::comments::Comments;
 use super::names::{Names, constant};
 use super::operands::{axis, number, offset, variant};
 use crate::layout::call::call;
-use crate::layout::{EntryLayout, Kind, Layout};
+use crate::layout::{EntryLayout, Kind, Layout, Region};
 use crate::schedule::access::Operand;
 use crate::schedule::cost::cost;
 
@@ -235,10 +235,19 @@ fn segments(layout: &Layout) -> Vec<TokenStream> {
         .collect()
 }
 
+/// The constant of a region. A memory has a name of the user's, which may be that of another constant.
+fn region_constant(layout: &Layout, region: &Region) -> proc_macro2::Ident {
+    if layout.memories.iter().any(|m| m.memory.name == region.name) {
+        constant(&format!("memory_{}", region.name))
+    } else {
+        constant(&region.name)
+    }
+}
+
 /// The regions, and the proof that they lie one behind the other.
 fn regions(layout: &Layout) -> TokenStream {
     let rows = layout.regions.iter().map(|r| {
-        let name = constant(r.name);
+        let name = region_constant(layout, r);
         let title = format!(" The region `{}`: {} bytes.", r.name, r.bytes.end - r.bytes.start);
         let (start, end) = (offset(r.bytes.start as usize), offset(r.bytes.end as usize));
         quote! {
@@ -247,11 +256,11 @@ fn regions(layout: &Layout) -> TokenStream {
         }
     });
     let pairs = layout.regions.windows(2).map(|pair| {
-        let (a, b) = (constant(pair[0].name), constant(pair[1].name));
+        let (a, b) = (region_constant(layout, &pair[0]), region_constant(layout, &pair[1]));
         quote! { const _: () = assert!(#a.end <= #b.start); }
     });
     let last = layout.regions.last().map(|r| {
-        let name = constant(r.name);
+        let name = region_constant(layout, r);
         quote! { const _: () = assert!(#name.end <= ARENA_BYTES); }
     });
     quote! { #(#rows)* #(#pairs)* #last }
@@ -385,7 +394,8 @@ fn entry_slots(planned: &EntryLayout, names: &Names) -> TokenStream {
 
 /// The plan of an entry as a proof obligation: buffers that share bytes by being merged in place count as one.
 fn proof(layout: &Layout, planned: &EntryLayout) -> TokenStream {
-    let buffers = crate::layout::merged_buffers(layout, planned);
+    let mut buffers = crate::layout::merged_buffers(layout, planned);
+    buffers.extend(crate::layout::state(layout, planned).into_iter().map(|(_, held)| held));
     let rows = buffers.iter().map(|b| {
         let (start, end) = (offset(b.bytes.start as usize), offset(b.bytes.end as usize));
         let (from, to) = (number(b.live.start as usize), number(b.live.end as usize));

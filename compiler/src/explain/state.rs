@@ -4,6 +4,7 @@ use super::Part;
 use super::step::field;
 use crate::compile::Planned;
 use crate::graph::{Graph, OpKind, RopeId, RopeScaling, Sink};
+use crate::layout::residence::residence;
 use crate::layout::{EntryLayout, Kind, cache_half_bytes};
 use crate::report::{Step, Tensor, WeightRow};
 
@@ -60,6 +61,10 @@ fn used_by(planned: &Planned, uses: impl Fn(&EntryLayout, &Step) -> bool) -> Vec
 }
 
 fn why_weights(planned: &Planned) -> String {
+    if let Some(last) = planned.layout.memories.last() {
+        let name = &last.memory.name;
+        return format!("weights: it never changes; the region is the packed file, mapped at the start of `{name}`");
+    }
     match planned.layout.kind {
         Kind::Packed => "weights: it never changes; the region is the packed file, mapped as it is".into(),
         Kind::Stride => "interleaved: a stride layout puts it where the first step that uses it runs".into(),
@@ -158,7 +163,11 @@ fn cache(planned: &Planned, index: usize, name: &str) -> Part {
         Kind::Packed => "kv: it is kept between calls, and every entry finds it at the same place",
         Kind::Stride => "interleaved: a stride layout puts it where the step that fills it runs",
     };
-    let mut body = vec![field("region", region)];
+    let several = !planned.layout.memories.is_empty();
+    let mut body = Vec::new();
+    if !several {
+        body.push(field("region", region));
+    }
     body.extend(halves.iter().map(|t| {
         let text = format!(
             "`{}`: {:?}, {}, {} bytes at {:#x}",
@@ -173,10 +182,16 @@ fn cache(planned: &Planned, index: usize, name: &str) -> Part {
             half / positions.max(1) as u64
         ),
     ));
-    body.push(field(
-        "here",
-        "layer by layer, keys before values; offsets do not move with the length of the text",
-    ));
+    body.extend(halves.iter().filter_map(|t| {
+        let why = residence(&planned.layout, "", &t.id)?;
+        Some(field("region", &format!("`{}` {why}", t.id)))
+    }));
+    if !several {
+        body.push(field(
+            "here",
+            "layer by layer, keys before values; offsets do not move with the length of the text",
+        ));
+    }
     body.push(field("lives", "always: from call to call, until the runner is reset"));
     let touched = |list: &[String]| halves.iter().any(|t| list.contains(&t.id));
     let written = used_by(planned, |_, s| touched(&s.outputs));

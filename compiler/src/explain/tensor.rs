@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Part;
 use super::step::{bytes, field, in_place, overlap, site};
 use crate::compile::Planned;
+use crate::layout::residence::residence;
 use crate::layout::{EntryLayout, Kind, operand_name};
 use crate::schedule::access::Operand;
 
@@ -43,7 +44,11 @@ fn placed(planned: &Planned, entry: &EntryLayout, operand: Operand) -> Part {
     let place = bytes(planned, entry, operand);
     let region = row.map_or("activations", |t| t.region.as_str());
     let mut body = vec![
-        field("region", &format!("{region}: {}", why_region(planned, operand, region))),
+        field(
+            "region",
+            &residence(&planned.layout, program.name, &name)
+                .unwrap_or_else(|| format!("{region}: {}", why_region(planned, operand, region))),
+        ),
         field("lives", &lives(entry, operand)),
     ];
     if planned.layout.kind == Kind::Stride {
@@ -58,6 +63,8 @@ fn placed(planned: &Planned, entry: &EntryLayout, operand: Operand) -> Part {
                 body.push(field("in place", &in_place(planned, entry, &pair)));
             }
         }
+    } else if !planned.layout.memories.is_empty() {
+        body.extend(neighbours(planned, entry, operand));
     } else {
         body.push(field(
             "here",
@@ -126,7 +133,7 @@ fn lives(entry: &EntryLayout, operand: Operand) -> String {
     format!("{used}{before}{after}")
 }
 
-/// A buffer of the entry: operands that share bytes by being merged in place.
+/// A buffer of the entry: operands that share bytes by being merged in place, or one that outlives calls beside them.
 struct Buffer {
     operands: Vec<Operand>,
     bytes: Range<u64>,
@@ -147,7 +154,23 @@ fn buffers(planned: &Planned, entry: &EntryLayout) -> Vec<Buffer> {
         })?;
         Some(Buffer { operands, bytes, live })
     };
-    groups.into_iter().filter_map(join).collect()
+    let state = crate::layout::state(&planned.layout, entry).into_iter();
+    let held = state.map(|(operand, held)| Buffer {
+        operands: vec![operand],
+        bytes: held.bytes,
+        live: held.live,
+    });
+    groups.into_iter().filter_map(join).chain(held).collect()
+}
+
+/// The name of an operand that may be none of the entry's own: what outlives calls lies beside its buffers.
+fn name_in(planned: &Planned, entry: &EntryLayout, operand: Operand) -> String {
+    let graph = &planned.model.graph;
+    match operand {
+        Operand::Tensor(t) if graph.inputs.contains(&t) || graph.outputs.contains(&t) => graph.tensor(t).name.clone(),
+        Operand::Keys(_) | Operand::Values(_) => operand_name(&planned.layout.entries[0].entry, operand),
+        _ => operand_name(&entry.entry, operand),
+    }
 }
 
 /// Why the buffer is at its offset: what holds the bytes below, and who had its own before and has them after.
@@ -163,7 +186,7 @@ fn neighbours(planned: &Planned, entry: &EntryLayout, operand: Operand) -> Vec<S
         .find(|r| r.bytes.contains(&own.bytes.start));
     let base = base.map_or(0, |r| r.bytes.start);
     let name = |b: &Buffer| {
-        let names: Vec<String> = b.operands.iter().map(|o| operand_name(&entry.entry, *o)).collect();
+        let names: Vec<String> = b.operands.iter().map(|o| name_in(planned, entry, *o)).collect();
         match names.as_slice() {
             [one] => format!("`{one}`"),
             [first, rest @ ..] => format!("`{first}` and {} in its place", rest.len()),
@@ -178,7 +201,7 @@ fn neighbours(planned: &Planned, entry: &EntryLayout, operand: Operand) -> Vec<S
     }
     let mut below: Vec<&Buffer> = others()
         .filter(together)
-        .filter(|b| b.bytes.start < own.bytes.start)
+        .filter(|b| (base..own.bytes.start).contains(&b.bytes.start))
         .collect();
     below.sort_by_key(|b| b.bytes.start);
     let at = own.bytes.start - base;

@@ -1,6 +1,6 @@
 //! `ckc plan`: the report's totals in words.
 
-use crate::report::{Report, order_words};
+use crate::report::{Report, order_words, percent};
 
 /// The totals and the peak's cause.
 pub fn totals(report: &Report) -> String {
@@ -23,6 +23,22 @@ pub fn totals(report: &Report) -> String {
         line(format!(
             "  {:<11}{:>14} bytes at {:#x}, lower bound {}, {}",
             r.name, r.bytes, r.offset, r.lower_bound, r.status
+        ));
+    }
+    let all = t.memories.iter().map(|m| m.accesses).fold(0, u64::saturating_add);
+    for m in &t.memories {
+        let capacity = m.capacity.map_or("no limit".to_string(), |c| format!("of {c}"));
+        line(format!(
+            "  {:<11}{:>14} bytes {capacity}, serves {} of the accesses to activations, caches and io",
+            m.name,
+            m.bytes,
+            percent(m.accesses, all)
+        ));
+    }
+    if !t.memories.is_empty() {
+        line(format!(
+            "  accesses of a prompt of {0} tokens, {0} decoded after it, and their logits",
+            h.options.batch
         ));
     }
     for (dtype, bytes) in &t.weights_bytes {

@@ -8,13 +8,14 @@ use ck_kernels::partition::{Axis, split};
 
 use super::call::call;
 use super::occupancy::Occupancy;
-use super::{EntryLayout, Layout, operand_bytes, operand_name};
+use super::{EntryLayout, Layout, MemoryPlan, operand_bytes, operand_name};
 use crate::fuse::{Flag, Site};
 use crate::graph::{CacheId, Graph, Rows};
 use crate::model::Budget;
+use crate::plan;
 use crate::report::{
-    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Options, Partition, Peak, Plan, Region, Report,
-    SCHEMA, Status, Step, StepOrder, Tensor, Totals, WeightRow,
+    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Options, Partition, Peak, Plan, Region,
+    Report, SCHEMA, Status, Step, StepOrder, Tensor, Totals, WeightRow,
 };
 use crate::schedule::access::Operand;
 use crate::schedule::cost::cost;
@@ -56,12 +57,16 @@ pub fn describe(layout: &Layout, about: &About<'_>) -> Report {
 fn limit(report: &mut Report, layout: &Layout, budget: Budget) {
     let totals = &mut report.totals;
     let region = |name: &str| totals.regions.iter().find(|r| r.name == name).map_or(0, |r| r.bytes);
+    let (kv, activations) = match layout.memories.is_empty() {
+        true => (region("kv"), region("activations")),
+        false => (layout.kv_bytes(), layout.activations_bytes()),
+    };
     let scratch = report.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
     let sizes = [
         ("arena", budget.arena, totals.arena_bytes),
         ("weights", budget.weights, layout.payload_bytes),
-        ("kv", budget.kv, region("kv")),
-        ("activations", budget.activations, region("activations")),
+        ("kv", budget.kv, kv),
+        ("activations", budget.activations, activations),
         ("scratch", budget.scratch, scratch),
     ];
     for (name, limit, bytes) in sizes {
@@ -145,7 +150,9 @@ fn traffic(planned: &EntryLayout, index: usize) -> (u64, u64, u64) {
 }
 
 fn totals(layout: &Layout, model: &Graph) -> Totals {
-    let lower: u64 = layout.regions.iter().map(|r| r.lower_bound).sum();
+    // Memories start on pages.
+    let between = layout.arena_bytes - layout.regions.iter().map(|r| r.bytes.end - r.bytes.start).sum::<u64>();
+    let lower: u64 = layout.regions.iter().map(|r| r.lower_bound).sum::<u64>() + between;
     let mut weights_bytes = BTreeMap::new();
     for (w, piece) in model.weights.iter().zip(&layout.weights) {
         *weights_bytes.entry(w.dtype.name().to_string()).or_insert(0) += piece.bytes;
@@ -161,19 +168,51 @@ fn totals(layout: &Layout, model: &Graph) -> Totals {
     Totals {
         arena_bytes: layout.arena_bytes,
         lower_bound_bytes: lower,
-        status: status(layout, layout.arena_bytes, lower),
+        status: memories_status(layout).unwrap_or_else(|| status(layout, layout.arena_bytes, lower)),
         naive_bytes: layout.regions.iter().map(|r| r.naive).sum(),
         kv_bytes_per_token: model.caches.iter().map(per_token).sum(),
         weights_bytes,
         regions: layout.regions.iter().map(|r| region(layout, r)).collect(),
         peak: fullest.and_then(|e| peak(layout, model, e)),
+        memories: layout.memories.iter().map(memory).collect(),
         budgets: Vec::new(),
+    }
+}
+
+fn memory(planned: &MemoryPlan) -> Memory {
+    Memory {
+        name: planned.memory.name.clone(),
+        capacity: planned.memory.capacity,
+        bytes: planned.resident + planned.peak,
+        weights_bytes: planned.resident,
+        lower_bound: planned.resident + planned.lower_bound,
+        status: planned.status.into(),
+        accesses: u64::try_from(planned.accesses).unwrap_or(u64::MAX),
+    }
+}
+
+/// The status of all memories together: what is missing, or the least that is known of any of them.
+fn memories_status(layout: &Layout) -> Option<Status> {
+    let short: u64 = layout
+        .memories
+        .iter()
+        .filter_map(|m| m.shortage.as_ref())
+        .map(|s| s.short)
+        .sum();
+    let gap: u64 = layout.memories.iter().map(|m| m.peak - m.lower_bound).sum();
+    let proven = |m: &MemoryPlan| matches!(m.status, plan::Status::Optimal | plan::Status::OptimalSearch);
+    match (short, gap) {
+        _ if layout.memories.is_empty() => None,
+        (0, 0) => Some(Status::Optimal),
+        (0, _) if layout.memories.iter().all(proven) => Some(Status::OptimalSearch),
+        (0, gap) => Some(Status::Feasible { gap }),
+        (by, _) => Some(Status::OverBudget { by }),
     }
 }
 
 /// Bytes that only the activations add to their bound are as well judged as their plan is.
 fn status(layout: &Layout, bytes: u64, lower: u64) -> Status {
-    let proven = |e: &EntryLayout| e.solution.status == crate::plan::Status::OptimalSearch;
+    let proven = |e: &EntryLayout| e.solution.status == plan::Status::OptimalSearch;
     let fullest = layout.entries.iter().max_by_key(|e| e.solution.peak);
     if bytes <= lower {
         Status::Optimal
@@ -186,6 +225,25 @@ fn status(layout: &Layout, bytes: u64, lower: u64) -> Status {
 
 fn region(layout: &Layout, region: &super::Region) -> Region {
     let bytes = region.bytes.end - region.bytes.start;
+    if let Some(memory) = layout.memories.iter().find(|m| m.memory.name == region.name) {
+        return Region {
+            name: region.name.clone(),
+            offset: region.bytes.start,
+            bytes,
+            lower_bound: region.lower_bound,
+            naive: region.naive,
+            status: memory.status.into(),
+            plan: Some(Plan {
+                chosen: memory.chosen.clone(),
+                candidates: memory.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
+                bytes: memory.peak,
+                lower_bound: memory.lower_bound,
+                gap: memory.peak.saturating_sub(memory.lower_bound),
+                status: memory.status.into(),
+                nodes: memory.nodes,
+            }),
+        };
+    }
     let plan = (region.name == "activations").then(|| {
         let fullest = layout
             .entries
@@ -195,7 +253,7 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
         Plan::from(&fullest.solution)
     });
     Region {
-        name: region.name.into(),
+        name: region.name.clone(),
         offset: region.bytes.start,
         bytes,
         lower_bound: region.lower_bound,
@@ -421,19 +479,26 @@ fn tensors(layout: &Layout, model: &Graph) -> Vec<Tensor> {
         let bytes = super::cache_half_bytes(model, CacheId(index as u32));
         let positions = layout.cache_positions as u64;
         let (heads, head) = (cache.kv_heads as u64, cache.head_dim as u64);
-        for (half, offset, shape, order) in [
+        for (half, operand, offset, shape, order) in [
             (
                 "keys",
+                Operand::Keys(CacheId(index as u32)),
                 keys,
                 vec![heads, positions / 16, head, 16],
                 "positions in tiles of 16",
             ),
-            ("values", values, vec![heads, positions, head], "row-major"),
+            (
+                "values",
+                Operand::Values(CacheId(index as u32)),
+                values,
+                vec![heads, positions, head],
+                "row-major",
+            ),
         ] {
             rows.push(Tensor {
                 id: format!("{}.{half}", cache.name),
                 entry: String::new(),
-                region: "kv".into(),
+                region: layout.memory_of(*offset).map_or("kv", |m| &m.memory.name).into(),
                 dtype: cache.act.name().into(),
                 shape,
                 layout: order.into(),
@@ -443,16 +508,17 @@ fn tensors(layout: &Layout, model: &Graph) -> Vec<Tensor> {
                 first: 0,
                 last: 0,
                 alias_of: None,
+                accesses: layout.entries[0].accesses.get(&operand).copied(),
             });
         }
     }
     for planned in &layout.entries {
-        rows.extend(entry_tensors(model, planned));
+        rows.extend(entry_tensors(layout, model, planned));
     }
     rows
 }
 
-fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
+fn entry_tensors(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
     let entry = &planned.entry;
     let activation = |o: &&Operand| matches!(o, Operand::Tensor(_) | Operand::Workspace(_));
     let mut touched: BTreeMap<Operand, (u64, u64)> = BTreeMap::new();
@@ -482,10 +548,14 @@ fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
                 _ => ("u8", vec![bytes], "scratch"),
             };
             let io = matches!(operand, Operand::Tensor(t) if model.inputs.contains(t) || model.outputs.contains(t));
+            let region = if io { "io" } else { "activations" };
             Tensor {
                 id: operand_name(entry, *operand),
                 entry: entry.name.into(),
-                region: if io { "io" } else { "activations" }.into(),
+                region: layout
+                    .memory_of(planned.places[operand])
+                    .map_or(region, |m| &m.memory.name)
+                    .into(),
                 dtype: dtype.into(),
                 shape,
                 layout: order.into(),
@@ -495,6 +565,7 @@ fn entry_tensors(model: &Graph, planned: &EntryLayout) -> Vec<Tensor> {
                 first,
                 last,
                 alias_of: taken.get(operand).map(|src| operand_name(entry, *src)),
+                accesses: planned.accesses.get(operand).copied(),
             }
         })
         .collect()

@@ -43,6 +43,9 @@ impl Hint {
 
     /// In words, what became of the hint in `layout` of `model`.
     pub fn outcome(&self, layout: &Layout, model: &str) -> String {
+        if !layout.memories.is_empty() {
+            return "hint: not used, a layout over several memories takes no hints".into();
+        }
         let (mut kept, mut moved, mut new) = (0, 0, 0);
         let base = layout
             .regions

@@ -7,10 +7,13 @@ pub mod call;
 pub mod debug;
 pub mod describe;
 pub mod hint;
+mod memories;
 mod occupancy;
 mod ordered;
 mod packed;
+pub mod residence;
 mod stride;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,13 +23,13 @@ use ck_kernels::ops::Slot;
 use debug::DebugMode;
 
 use crate::graph::{CacheId, Graph, Rows, TensorId};
-use crate::plan::{PlanError, Solution};
+use crate::plan::{Candidate, PlanError, Solution, Status};
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
 use crate::schedule::order;
 use crate::schedule::{Entry, Step};
 use hint::Hint;
-pub use occupancy::{Merged, merged_buffers, merged_operands};
+pub use occupancy::{Merged, merged_buffers, merged_operands, state};
 
 /// Regions start on a page, so that the packed weights can be mapped in place.
 pub const PAGE: u64 = 4096;
@@ -55,17 +58,81 @@ impl Kind {
 use ordered::Orders;
 pub use ordered::StepOrder;
 
+/// A memory that the arena has a part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The name of its region.
+    pub name: String,
+    /// What it holds at most, bytes; without a limit if none is given.
+    pub capacity: Option<u64>,
+}
+
+/// What can be asked of a layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// Packed or stride.
+    pub kind: Kind,
+    /// Whether an entry's steps may be put into an order of fewer bytes. Over several memories they stay as they are.
+    pub order: order::Kind,
+    /// What the program does to find faults of its own.
+    pub debug: DebugMode,
+    /// The memories, the fastest first; one without a limit if there are none.
+    pub memories: &'a [Memory],
+    /// Of all packed layouts of equal size in one memory, one near these places is taken.
+    pub hint: &'a Hint,
+}
+
 /// A named part of the arena.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
-    /// `weights`, `kv`, `io`, `activations`; `interleaved` in a stride layout.
-    pub name: &'static str,
+    /// `weights`, `kv`, `io`, `activations`; `interleaved` in a stride layout; the memories' names, if there are any.
+    pub name: String,
     /// Its bytes in the arena.
     pub bytes: Range<u64>,
     /// The least it could be.
     pub lower_bound: u64,
     /// What it would be without reuse.
     pub naive: u64,
+}
+
+/// What the program needs of a memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryPlan {
+    /// Name and capacity.
+    pub memory: Memory,
+    /// Bytes of packed weights in front of what is planned: those of the last memory.
+    pub resident: u64,
+    /// Bytes of what is planned; with `resident` above the capacity if there is a shortage.
+    pub peak: u64,
+    /// The least that `peak` could be.
+    pub lower_bound: u64,
+    /// How the two relate to each other and to the capacity.
+    pub status: Status,
+    /// The candidate that was kept.
+    pub chosen: String,
+    /// The layouts that were tried.
+    pub candidates: Vec<Candidate>,
+    /// Nodes that the exact search looked at, for all memories together.
+    pub nodes: u64,
+    /// Bytes read and written of what is planned here, over [`traffic::runs`] of all entries.
+    pub accesses: u128,
+    /// The fewest accesses a byte of anything here.
+    pub coolest: Option<u64>,
+    /// Why the program does not fit.
+    pub shortage: Option<Shortage>,
+}
+
+/// Where a memory overflows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The entry.
+    pub entry: &'static str,
+    /// The step.
+    pub step: String,
+    /// What is live in the memory in that step, and its bytes, the largest first.
+    pub live: Vec<(String, u64)>,
+    /// Bytes that are missing.
+    pub short: u64,
 }
 
 /// A piece of the weights payload: a matrix, a vector or a rope table.
@@ -96,6 +163,8 @@ pub struct EntryLayout {
     pub merged: Vec<(Operand, Operand)>,
     /// How its steps were ordered; nothing if they had to stay as they are.
     pub order: Option<StepOrder>,
+    /// With several memories: how often each byte of an operand is read or written, over [`traffic::runs`] of all entries.
+    pub accesses: BTreeMap<Operand, u64>,
 }
 
 /// Where every byte of a program is.
@@ -107,6 +176,8 @@ pub struct Layout {
     pub entries: Vec<EntryLayout>,
     /// The parts of the arena, by offset.
     pub regions: Vec<Region>,
+    /// The memories, the fastest first; none if the description names none.
+    pub memories: Vec<MemoryPlan>,
     /// Rope tables, by [`crate::graph::RopeId`].
     pub ropes: Vec<Piece>,
     /// Weights, by [`crate::graph::WeightId`].
@@ -164,20 +235,48 @@ impl From<PlanError> for LayoutError {
     }
 }
 
-/// Lays out the entries of a model: of all packed layouts of equal size, one near the hint.
+impl Layout {
+    /// The memory that a byte of the arena is in, if the description names memories. Weights are in the last one.
+    pub fn memory_of(&self, offset: u64) -> Option<&MemoryPlan> {
+        let region = self.regions.iter().find(|r| r.bytes.contains(&offset))?;
+        let named = self.memories.iter().find(|m| m.memory.name == region.name);
+        named.or(self.memories.last())
+    }
+
+    /// Bytes of keys and values.
+    pub fn kv_bytes(&self) -> u64 {
+        let model = &self.entries[0].entry.graph;
+        let halves = (0..self.caches.len()).map(|c| align(cache_half_bytes(model, CacheId(c as u32))));
+        halves.map(|half| 2 * half).sum()
+    }
+
+    /// Bytes of ids and logits.
+    pub fn io_bytes(&self) -> u64 {
+        let batch = self.entries[0].entry.graph.batch;
+        align((batch * self.ids.stride()) as u64) + align(self.logits.stride() as u64)
+    }
+
+    /// Bytes of activations and workspaces in all memories.
+    pub fn activations_bytes(&self) -> u64 {
+        let planned: u64 = self.memories.iter().map(|m| m.peak).sum();
+        planned.saturating_sub(self.kv_bytes() + self.io_bytes())
+    }
+
+    /// Accesses to what is planned in all memories.
+    pub fn accesses(&self) -> u128 {
+        self.memories.iter().map(|m| m.accesses).sum()
+    }
+}
+
+/// Lays out the entries of a model.
 ///
 /// # Errors
 /// Sizes beyond the address space, or a plan that its verifier rejects.
-pub fn lay_out(
-    model: &Graph,
-    entries: Vec<Entry>,
-    kind: Kind,
-    order: order::Kind,
-    debug: DebugMode,
-    hint: &Hint,
-) -> Result<Layout, LayoutError> {
-    match kind {
-        Kind::Packed => packed::lay_out(model, entries, order, debug, hint),
+pub fn lay_out(model: &Graph, entries: Vec<Entry>, settings: &Settings<'_>) -> Result<Layout, LayoutError> {
+    let Settings { order, debug, .. } = *settings;
+    match settings.kind {
+        Kind::Packed if settings.memories.is_empty() => packed::lay_out(model, entries, order, debug, settings.hint),
+        Kind::Packed => memories::lay_out(model, entries, settings.memories),
         Kind::Stride => stride::lay_out(model, entries, debug),
     }
 }

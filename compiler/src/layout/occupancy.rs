@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use ck_kernels::dtype::ALIGN;
 
-use super::{EntryLayout, Layout, operand_name};
+use super::{EntryLayout, Layout, cache_half_bytes, operand_name};
 use crate::glob::any_layer;
+use crate::graph::CacheId;
 use crate::report::Shrink;
 use crate::schedule::access::Operand;
 
@@ -29,6 +30,34 @@ pub fn merged_buffers(layout: &Layout, planned: &EntryLayout) -> Vec<Merged> {
         live: hull(group.iter().map(|r| &r.live)),
     };
     Occupancy::new(layout, planned).groups.iter().map(whole).collect()
+}
+
+/// What memories hold through every run of an entry, between its planned buffers; nothing where regions keep it apart.
+pub fn state(layout: &Layout, planned: &EntryLayout) -> Vec<(Operand, Merged)> {
+    if layout.memories.is_empty() {
+        return Vec::new();
+    }
+    let model = &layout.entries[0].entry.graph;
+    let steps = u32::try_from(planned.entry.steps.len()).expect("fewer than 2^32 steps");
+    let mut state: Vec<(Operand, u64, u64)> = Vec::new();
+    for (c, (keys, values)) in (0..).map(CacheId).zip(&layout.caches) {
+        let bytes = cache_half_bytes(model, c);
+        state.extend([(Operand::Keys(c), *keys, bytes), (Operand::Values(c), *values, bytes)]);
+    }
+    // The body starts from the ids, and the head ends with the logits of a row.
+    let logits = layout.entries.last().and_then(|head| head.entry.graph.outputs.first());
+    for (tensor, slot, rows) in [
+        (model.inputs.first(), &layout.ids, model.batch),
+        (logits, &layout.logits, 1),
+    ] {
+        let bytes = (rows * slot.stride()) as u64;
+        state.extend(tensor.map(|t| (Operand::Tensor(*t), slot.offset as u64, bytes)));
+    }
+    let whole = |(operand, at, bytes): (Operand, u64, u64)| {
+        let (bytes, live) = (at..at + bytes, 0..steps);
+        (operand, Merged { bytes, live })
+    };
+    state.into_iter().map(whole).collect()
 }
 
 /// The planned operands of an entry, those merged in place together.

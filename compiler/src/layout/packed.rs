@@ -29,18 +29,18 @@ pub(super) fn lay_out(
     let (ropes, weights, payload_bytes) = payload(model);
     let mut end = payload_bytes.next_multiple_of(PAGE);
     let mut regions = vec![Region {
-        name: "weights",
+        name: "weights".into(),
         bytes: 0..end,
         lower_bound: end,
         naive: end,
     }];
     // Where its first buffer is: behind a canary, if there are any.
     let canary = debug.canary();
-    let mut region = |name, bytes: u64| {
+    let mut region = |name: &str, bytes: u64| {
         let start = end;
         end += (canary + bytes).next_multiple_of(PAGE);
         regions.push(Region {
-            name,
+            name: name.into(),
             bytes: start..end,
             lower_bound: end - start,
             naive: end - start,
@@ -86,7 +86,7 @@ pub(super) fn lay_out(
     let most = |f: fn(&plan::Solution) -> u64| placed.iter().map(|e| f(&e.solution)).max().unwrap_or(0);
     let (peak, bound, naive) = (most(|s| s.peak), most(|s| s.lower_bound), most(|s| s.naive));
     regions.push(Region {
-        name: "activations",
+        name: "activations".into(),
         bytes: end..base + peak,
         lower_bound: canary + bound,
         naive: canary + naive,
@@ -95,6 +95,7 @@ pub(super) fn lay_out(
         kind: Kind::Packed,
         entries: placed,
         regions,
+        memories: Vec::new(),
         ropes,
         weights,
         caches,
@@ -110,7 +111,7 @@ pub(super) fn lay_out(
 /// The planning problem of an entry's activations: what is not `fixed`, on the clock of its steps.
 ///
 /// Without reuse each of them is alive all the time, as far as the plan can tell.
-fn problem(
+pub(super) fn problem(
     model: &Graph,
     entry: &Entry,
     debug: DebugMode,
@@ -159,12 +160,12 @@ fn problem(
 }
 
 /// Whether the entry starts with it in the activations region.
-fn given(entry: &Entry, t: TensorId) -> bool {
+pub(super) fn given(entry: &Entry, t: TensorId) -> bool {
     entry.name == "head" && entry.graph.inputs.contains(&t)
 }
 
 /// Whether it stays in the activations region for the next entry.
-fn kept(entry: &Entry, t: TensorId) -> bool {
+pub(super) fn kept(entry: &Entry, t: TensorId) -> bool {
     entry.name != "head" && entry.graph.outputs.contains(&t)
 }
 
@@ -253,5 +254,6 @@ fn plan_entry(
         live: live.into_iter().collect(),
         merged,
         order: None,
+        accesses: BTreeMap::new(),
     })
 }

@@ -105,11 +105,12 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> R
         kind: Kind::Stride,
         entries,
         regions: vec![Region {
-            name: "interleaved",
+            name: "interleaved".into(),
             bytes: 0..arena_bytes,
             lower_bound,
             naive: arena_bytes,
         }],
+        memories: Vec::new(),
         ropes,
         weights,
         caches,

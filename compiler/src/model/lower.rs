@@ -577,6 +577,7 @@ impl Lowering {
         let lowered = Lowered {
             graph: self.context.graph,
             origins: Origins {
+                memories: Vec::new(),
                 ops: self.op_spans,
                 weights: self.context.weights.spans,
                 carried: self.carried,

@@ -10,6 +10,7 @@ mod constants;
 mod decode;
 mod expr;
 mod lower;
+mod memories;
 mod naming;
 pub mod ops;
 mod ropes;
@@ -31,8 +32,8 @@ use ck_kernels::dtype::DType;
 use crate::diag::Diagnostic;
 use crate::fuse;
 use crate::graph::{Graph, RopeId, TensorId};
-use crate::layout::Kind;
 use crate::layout::debug::DebugMode;
+use crate::layout::{Kind, Memory};
 use crate::schedule::order;
 use decode::Decode;
 pub use schema::schema;
@@ -61,6 +62,8 @@ pub struct Model {
     pub budget: Budget,
     /// What the program does to find faults of its own.
     pub debug: DebugMode,
+    /// The memories of the arena, the fastest first; none is one without a limit.
+    pub memories: Vec<Memory>,
     /// Most positions that the model was trained on.
     pub max_positions: usize,
     /// SHA-256 of the canonical form: comments and spaces do not count.
@@ -91,6 +94,8 @@ pub struct Origins {
     pub carried: Vec<(String, TensorId)>,
     /// Ropes by name.
     pub ropes: Vec<(String, RopeId)>,
+    /// By memory: its name.
+    pub memories: Vec<Range<usize>>,
 }
 
 /// What the command line says instead of the file.
@@ -130,10 +135,12 @@ pub fn load(source: Source, options: &LoadOptions) -> (Option<Model>, Vec<Diagno
     let Some((sha256, document)) = document else {
         return (None, sink.finish());
     };
-    let (lowered, mut sink) = lower::lower(&document, options, sink);
+    let (mut lowered, mut sink) = lower::lower(&document, options, sink);
     let settings = settings::read(&document, &lowered.graph, &mut sink);
     let diagnostics = sink.finish();
     let model = settings.filter(|_| diagnostics.is_empty()).map(|settings| {
+        let (memories, spans) = settings.memories.into_iter().unzip();
+        lowered.origins.memories = spans;
         let folder = Path::new(&source.name).parent().unwrap_or(Path::new("")).to_path_buf();
         Model {
             graph: lowered.graph,
@@ -145,6 +152,7 @@ pub fn load(source: Source, options: &LoadOptions) -> (Option<Model>, Vec<Diagno
             order: settings.order,
             budget: settings.budget,
             debug: settings.debug,
+            memories,
             max_positions: lowered.max_positions,
             sha256,
             source,

@@ -66,6 +66,18 @@ const RESERVED: [&str; 50] = [
     "try",
 ];
 
+/// The regions of reports.
+const REGIONS: [&str; 8] = [
+    "weights",
+    "kv",
+    "activations",
+    "scratch",
+    "gradients",
+    "optimizer",
+    "io",
+    "interleaved",
+];
+
 /// Checks the model's name: it becomes a package's and a crate's.
 pub fn check_model_name(name: &Spanned<String>, sink: &mut Sink) {
     let text = name.value.as_str();
@@ -145,6 +157,24 @@ fn check_items(items: &[Item], visible: &mut Vec<BTreeMap<String, Span>>, names:
                 }
                 visible.pop();
             }
+        }
+    }
+}
+
+/// Checks the names of memories: regions of the report, beside those that ckc names.
+pub fn check_memories<'a>(names: impl Iterator<Item = &'a Spanned<String>>, sink: &mut Sink) {
+    let mut visible = [BTreeMap::new()];
+    for name in names {
+        declare(&name.value, &name.span, &mut visible, sink);
+        if REGIONS.contains(&name.value.as_str()) {
+            sink.push(
+                Diagnostic::new(
+                    codes::BAD_NAME,
+                    format!("`{}` cannot be a memory's name: it is a region's", name.value),
+                )
+                .at(name.span.clone(), "a region's name")
+                .help(format!("regions are {}", REGIONS.join(", "))),
+            );
         }
     }
 }

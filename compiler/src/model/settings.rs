@@ -4,13 +4,14 @@ use ck_kernels::dtype::DType;
 
 use super::codes;
 use super::decode::{Lenient, Named, Spanned};
-use super::sink::Sink;
+use super::memories;
+use super::sink::{Sink, Span};
 use super::syntax::{Document, Fusion, LayoutKind, OrderKind};
 use crate::fuse::{self, Flag, Flags};
 use crate::glob;
 use crate::graph::Graph;
-use crate::layout::Kind;
 use crate::layout::debug::DebugMode;
+use crate::layout::{Kind, Memory};
 use crate::schedule::order;
 
 /// Sites with a rule of their own in one file: bounds the time to match them.
@@ -49,10 +50,13 @@ pub struct Settings {
     pub budget: Budget,
     /// What the program does to find faults of its own.
     pub debug: DebugMode,
+    /// The memories of the arena and where they stand.
+    pub memories: Vec<(Memory, Span)>,
 }
 
 /// Reads the settings. `None` after a mistake, which has been reported.
 pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Settings> {
+    let memories = memories::read(document, sink);
     let fusion = match &document.fusion {
         None => fuse::Config::default(),
         Some(Lenient(fusion)) => fusion_rules(fusion.as_ref()?, graph, sink),
@@ -109,6 +113,7 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
         },
         budget,
         debug,
+        memories: memories?,
     })
 }
 

@@ -39,6 +39,9 @@ record! {
         budget: Option<Lenient<Budget>>,
         /// A program that looks for faults of its own plan and kernels, and is slow. Left out: one that does not.
         debug: Option<Lenient<Debug>>,
+        /// Memories of different speed, the fastest first; what is read and written most goes first. Left out: one
+        /// memory, without a limit.
+        arena: Option<Lenient<Spanned<Vec<Lenient<Memory>>>>>,
         /// Rotary position embeddings, by name.
         ropes: Option<Lenient<Named<Lenient<RopeSpec>>>>,
         /// Tensors given from outside.
@@ -169,6 +172,16 @@ record! {
         poison: Option<bool>,
         /// Activations share bytes. False gives each a place of its own. Left out: true.
         reuse: Option<bool>,
+    }
+}
+
+record! {
+    /// A memory: a part of the arena with a speed of its own.
+    pub struct Memory as "a memory" {
+        /// Its name: a region of the report.
+        name: Lenient<Spanned<String>>,
+        /// What it holds at most. Only the last memory may leave it out: no limit.
+        bytes: Option<Lenient<Spanned<Bytes>>>,
     }
 }
 

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::error::PlanError;
+use super::load;
 use super::problem::{Alias, Choice, Problem, Region};
 use super::solve::{Options, plan_region};
 
@@ -78,6 +80,8 @@ struct Family {
     traffic: u128,
     /// Clock ticks from first to last use.
     ticks: u128,
+    /// From first to last use.
+    span: Range<u32>,
 }
 
 impl Family {
@@ -179,6 +183,13 @@ impl Memory<'_> {
         let Some(capacity) = self.regions[r].capacity else {
             return Ok(0);
         };
+        if r + 1 < self.regions.len() {
+            // Whether it fits is all that matters of a faster region, and most of what does not is quickly told.
+            let least = self.least(&inside);
+            if least > capacity {
+                return Ok(least - capacity);
+            }
+        }
         inside.sort_unstable();
         if let Some(&by) = self.known.get(&(r, inside.clone())) {
             return Ok(by);
@@ -203,6 +214,21 @@ impl Memory<'_> {
         Ok(by)
     }
 
+    /// Bytes that the families need at least.
+    fn least(&self, inside: &[usize]) -> u64 {
+        let mut wanted = vec![false; self.problem.buffers.len()];
+        for &f in inside {
+            self.families[f].buffers.iter().for_each(|&b| wanted[b] = true);
+        }
+        load::least(self.problem, |b| wanted[b])
+    }
+
+    /// Whether the family needs more than the region has, whatever else is there.
+    fn too_large(&self, f: usize, r: usize) -> bool {
+        let capacity = self.regions[r].capacity.unwrap_or(u64::MAX);
+        self.least(&[f]) > capacity
+    }
+
     fn inside(region: &[Option<usize>], r: usize) -> Vec<usize> {
         (0..region.len()).filter(|&f| region[f] == Some(r)).collect()
     }
@@ -211,7 +237,10 @@ impl Memory<'_> {
     fn judged(&mut self, region: Vec<Option<usize>>) -> Result<Assignment, PlanError> {
         let mut over = 0u64;
         for r in 0..self.regions.len() {
-            over = over.saturating_add(self.excess(r, Self::inside(&region, r))?);
+            let by = self.excess(r, Self::inside(&region, r))?;
+            // What is too much lies in the last region, where the least that is missing can be told.
+            let hard = by > 0 && r + 1 < self.regions.len();
+            over = over.saturating_add(if hard { u64::MAX } else { by });
         }
         let region: Vec<usize> = region.into_iter().map(|r| r.unwrap_or(0)).collect();
         let traffic = region.iter().zip(self.families).map(|(&r, f)| f.cost(r));
@@ -223,16 +252,19 @@ impl Memory<'_> {
     fn greedy(&mut self, order: Order) -> Result<Assignment, PlanError> {
         let mut region = self.fixed();
         let mut free: Vec<usize> = (0..region.len()).filter(|&f| region[f].is_none()).collect();
-        free.sort_by_key(|&f| {
-            let (more, less) = order(&self.families[f]);
-            (Reverse(more), less, f)
-        });
+        let families = self.families;
+        let rank = |f: &usize| {
+            let (more, less) = order(&families[*f]);
+            (Reverse(more), less, *f)
+        };
+        free.sort_by_key(rank);
         let last = self.regions.len() - 1;
         for r in 0..last {
             let mut taken = Self::inside(&region, r);
-            let mut refused = Vec::new();
-            self.admit(r, &mut taken, &free, &mut refused)?;
+            let (mut refused, list): (Vec<usize>, Vec<usize>) = free.into_iter().partition(|&f| self.too_large(f, r));
+            self.admit(r, &mut taken, &list, &mut refused)?;
             taken.into_iter().for_each(|f| region[f] = Some(r));
+            refused.sort_by_key(rank);
             free = refused;
         }
         free.into_iter().for_each(|f| region[f] = Some(last));
@@ -295,12 +327,24 @@ impl Memory<'_> {
         Ok(())
     }
 
+    /// Bytes that a region needs at least with one more family in it.
+    fn joined(&self, assigned: &Assignment, f: usize, r: usize) -> u64 {
+        let inside: Vec<usize> = (0..assigned.region.len())
+            .filter(|&g| g == f || assigned.region[g] == r)
+            .collect();
+        self.least(&inside)
+    }
+
     /// Moves families to faster regions, alone or in exchange for one with fewer accesses, while that helps.
     fn exchange(&mut self, free: &[usize], best: &mut Assignment) -> Result<(), PlanError> {
         loop {
             let before = best.cost;
             for &f in free {
                 for r in 0..self.regions.len() {
+                    if best.region[f] == r || self.too_large(f, r) {
+                        continue;
+                    }
+                    let mut with = self.joined(best, f, r);
                     let others = free.iter().rev().copied().filter(|&g| g != f).map(Some);
                     for other in std::iter::once(None).chain(others) {
                         let from = best.region[f];
@@ -312,7 +356,14 @@ impl Memory<'_> {
                             None => self.families[f].cost(r) < self.families[f].cost(from),
                             Some(g) => r < from && self.families[g].traffic < self.families[f].traffic,
                         };
-                        if best.cost.0 == 0 && !cheaper {
+                        // What leaves makes room for as many bytes as it has, while it is live.
+                        let meets = |g: usize| {
+                            let (a, b) = (&self.families[f].span, &self.families[g].span);
+                            a.start < b.end && b.start < a.end
+                        };
+                        let room = other.filter(|&g| meets(g)).map_or(0, |g| self.families[g].bytes);
+                        let full = u128::from(with) > u128::from(self.regions[r].capacity.unwrap_or(u64::MAX)) + room;
+                        if best.cost.0 == 0 && (full || !cheaper) {
                             continue;
                         }
                         let mut region: Vec<Option<usize>> = best.region.iter().copied().map(Some).collect();
@@ -325,6 +376,7 @@ impl Memory<'_> {
                         let found = self.judged(region)?;
                         if found.cost < best.cost {
                             *best = found;
+                            with = self.joined(best, f, r);
                         }
                     }
                 }
@@ -366,6 +418,10 @@ fn families(problem: &Problem) -> Result<Vec<Family>, PlanError> {
                 bytes: 0,
                 traffic: 0,
                 ticks: 0,
+                span: Range {
+                    start: u32::MAX,
+                    end: 0,
+                },
             });
         }
         let family = &mut families[*slot];
@@ -383,8 +439,9 @@ fn families(problem: &Problem) -> Result<Vec<Family>, PlanError> {
         family.buffers.push(i);
         if b.occupies() {
             family.bytes += u128::from(b.size);
-            let span = |f: fn(&std::ops::Range<u32>) -> u32| b.live.iter().map(f);
+            let span = |f: fn(&Range<u32>) -> u32| b.live.iter().map(f);
             let (from, to) = (span(|r| r.start).min(), span(|r| r.end).max());
+            family.span = family.span.start.min(from.unwrap_or(u32::MAX))..family.span.end.max(to.unwrap_or(0));
             family.ticks = family
                 .ticks
                 .max(to.zip(from).map_or(0, |(to, from)| u128::from(to - from)));

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 use super::chart::{Chart, HEIGHT, WIDTH, chart, colour, human};
-use super::text::shape;
+use super::text::{percent, shape};
 use super::types::{FuseOutcome, Plan, Report, Step, order_words};
 use crate::glob::any_layer;
 
@@ -24,6 +24,7 @@ struct Page<'a> {
     fuse: String,
     weights_bytes: Vec<(&'a String, &'a u64)>,
     regions: Vec<Region<'a>>,
+    memories: Vec<Memory<'a>>,
     budgets: Vec<Budget<'a>>,
     plans: Vec<Candidates<'a>>,
     /// Each entry and the order of its steps.
@@ -50,6 +51,14 @@ struct Region<'a> {
     status: String,
     by: &'a str,
     colour: usize,
+}
+
+#[derive(Serialize)]
+struct Memory<'a> {
+    memory: &'a super::types::Memory,
+    capacity: String,
+    serves: String,
+    status: String,
 }
 
 #[derive(Serialize)]
@@ -113,6 +122,7 @@ pub fn to_html(report: &Report) -> Result<String, tera::Error> {
         },
         weights_bytes: report.totals.weights_bytes.iter().collect(),
         regions: report.totals.regions.iter().map(region).collect(),
+        memories: memories(&report),
         budgets: report.totals.budgets.iter().map(budget).collect(),
         plans: report.header.entries.iter().filter_map(candidates).collect(),
         orders: report
@@ -152,6 +162,18 @@ fn region(r: &super::types::Region) -> Region<'_> {
         by: r.plan.as_ref().map_or("", |p| &p.chosen),
         colour: colour(&r.name),
     }
+}
+
+fn memories(report: &Report) -> Vec<Memory<'_>> {
+    let memories = &report.totals.memories;
+    let all = memories.iter().map(|m| m.accesses).fold(0, u64::saturating_add);
+    let row = |m| Memory {
+        memory: m,
+        capacity: m.capacity.map_or_else(|| "any".to_owned(), |c| c.to_string()),
+        serves: percent(m.accesses, all),
+        status: m.status.to_string(),
+    };
+    memories.iter().map(row).collect()
 }
 
 fn budget(b: &super::types::Limit) -> Budget<'_> {

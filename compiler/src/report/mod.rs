@@ -17,11 +17,12 @@ pub use diff::{Amount, Diff, DiffOptions, Fact, Kind, Verdict, diff};
 pub use html::to_html;
 pub use json::{ReadError, from_json, to_json};
 pub use load::load;
+pub(crate) use text::percent;
 pub use text::to_text;
 pub(crate) use types::order_words;
 pub use types::{
-    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Move, Options, Partition, Peak, Plan, Region,
-    Report, SCHEMA, Shrink, Status, Step, StepOrder, Tensor, Totals, WeightRow,
+    Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Move, Options, Partition, Peak, Plan,
+    Region, Report, SCHEMA, Shrink, Status, Step, StepOrder, Tensor, Totals, WeightRow,
 };
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ fn sample(layers: &[&str]) -> Report {
             first: i as u64,
             last: i as u64,
             alias_of: None,
+            accesses: None,
         });
         report.weights.push(WeightRow {
             name: id("wq"),
@@ -126,10 +127,12 @@ fn sample(layers: &[&str]) -> Report {
         first: 0,
         last: layers.len() as u64,
         alias_of: None,
+        accesses: None,
     });
     let entry = &mut report.header.entries[0];
     (entry.steps, entry.barriers, entry.peak_bytes) = (report.steps.len() as u64, layers.len() as u64 - 1, 4096);
     report.totals = Totals {
+        memories: Vec::new(),
         arena_bytes: weight_end + 4096,
         lower_bound_bytes: weight_end + 4096,
         status: Status::Optimal,

@@ -170,6 +170,20 @@ fn totals(out: &mut String, t: &Totals) -> fmt::Result {
             prefixed("  by ", r.plan.as_ref().map_or("", |p| &p.chosen)),
         )?;
     }
+    let all = t.memories.iter().map(|m| m.accesses).fold(0, u64::saturating_add);
+    for m in &t.memories {
+        let capacity = m.capacity.map_or("any".to_owned(), |c| c.to_string());
+        writeln!(
+            out,
+            "memory  {:<12} {} of {capacity} B  weights {}  bound {}  serves {}  {}",
+            m.name,
+            m.bytes,
+            m.weights_bytes,
+            m.lower_bound,
+            percent(m.accesses, all),
+            m.status,
+        )?;
+    }
     for b in &t.budgets {
         let verdict = b.verdict();
         writeln!(out, "budget  {}  {} of {} B, {verdict}", b.name, b.bytes, b.limit)?;
@@ -229,7 +243,7 @@ fn tensor(out: &mut String, t: &Tensor, place: u64, steps: &BTreeMap<(&str, u64)
     };
     writeln!(
         out,
-        "tensor  {:<12} {place:#010x} +{:<10} {}{} {}  {}{live}{}",
+        "tensor  {:<12} {place:#010x} +{:<10} {}{} {}  {}{live}{}{}",
         t.region,
         t.bytes,
         t.dtype,
@@ -237,7 +251,14 @@ fn tensor(out: &mut String, t: &Tensor, place: u64, steps: &BTreeMap<(&str, u64)
         t.layout,
         t.id,
         prefixed("  alias of ", t.alias_of.as_deref().unwrap_or("")),
+        t.accesses.map_or(String::new(), |n| format!("  accesses {n}")),
     )
+}
+
+/// A share in per cent with one decimal, rounded down, without floating point.
+pub(crate) fn percent(part: u64, all: u64) -> String {
+    let thousandths = u128::from(part) * 1000 / u128::from(all.max(1));
+    format!("{}.{} %", thousandths / 10, thousandths % 10)
 }
 
 /// `[4,64]`.

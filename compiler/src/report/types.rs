@@ -146,6 +146,9 @@ pub struct Totals {
     /// Sizes that the description limits. Sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Limit>,
+    /// The memories of the description, the fastest first; absent when it names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memories: Vec<Memory>,
 }
 
 /// A size that the description limits.
@@ -158,6 +161,27 @@ pub struct Limit {
     pub limit: u64,
     /// Bytes it has.
     pub bytes: u64,
+}
+
+/// What lives in one of several memories: the packed weights in the last one, and a region of its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Its name, and its region's.
+    pub name: String,
+    /// Bytes it has; absent for one without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// Bytes that are needed of it.
+    pub bytes: u64,
+    /// Those of packed weights among them.
+    pub weights_bytes: u64,
+    /// The least that what lives here could need.
+    pub lower_bound: u64,
+    /// How `bytes` relates to `lower_bound` and to `capacity`.
+    pub status: Status,
+    /// Bytes read and written here, weights apart, by a prompt of `batch` tokens and `batch` decoded ones.
+    pub accesses: u64,
 }
 
 /// Whether a peak is known to be the least possible.
@@ -187,7 +211,7 @@ pub enum Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
-    /// `weights`, `kv`, `activations`, `scratch`, `gradients`, `optimizer`, `io`.
+    /// `weights`, `kv`, `activations`, `scratch`, `gradients`, `optimizer`, `io`, or a memory's name.
     pub name: String,
     /// First byte, from the arena's base.
     pub offset: u64,
@@ -425,6 +449,10 @@ pub struct Tensor {
     /// The tensor it is a view of, or whose bytes it took over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<String>,
+    /// With several memories: how often each of its bytes is read or written by a prompt of `batch` tokens and `batch`
+    /// decoded ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accesses: Option<u64>,
 }
 
 /// One weight in the packed file.
