@@ -55,15 +55,7 @@ fn problem(random: &mut Random, most: usize, size: usize, ticks: usize) -> Probl
 }
 
 fn solve(p: &Problem, nodes: u64, capacity: Option<u64>) -> Solution {
-    let s = plan::solve_with(
-        p,
-        &Options {
-            nodes,
-            capacity,
-            ..Options::default()
-        },
-    )
-    .expect("a valid problem");
+    let s = plan::solve_with(p, &Options { nodes, capacity }).expect("a valid problem");
     assert_eq!(plan::verify(p, &s), [], "{p:?}\n{s:?}");
     assert!(s.lower_bound <= s.peak && s.nodes <= nodes);
     assert!(s.candidates.iter().all(|c| s.peak <= c.peak), "{p:?}\n{s:?}");
@@ -170,7 +162,7 @@ fn transformed(random: &mut Random) {
     let reversed = map(&|b| {
         b.live
             .iter_mut()
-            .for_each(|l| *l = ticks as u32 - l.end..ticks as u32 - l.start)
+            .for_each(|l| *l = ticks as u32 - l.end..ticks as u32 - l.start);
     });
     let dilated = map(&|b| b.live.iter_mut().for_each(|l| *l = stretch * l.start..stretch * l.end));
     let scaled = map(&|b| (b.size, b.align) = (b.size * factor, b.align * factor));
