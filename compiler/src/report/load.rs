@@ -12,10 +12,10 @@ use crate::diag::Diagnostic;
 /// Largest report that is read; one of a model with 126 layers has about 4 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Reads a report and checks it: nothing of a file that contradicts itself is believed.
+/// Reads a report.
 ///
 /// # Errors
-/// The file cannot be read, is no report of this schema, or breaks a rule of [`super::check`]: everything that is wrong.
+/// The file cannot be read, is too large, or is no report of this schema.
 pub fn load(path: &Path) -> Result<Report, Vec<Diagnostic>> {
     let failed = |code, what: String| vec![Diagnostic::new(code, what).in_file(path.display().to_string())];
     let mut bytes = Vec::new();
