@@ -21,8 +21,8 @@ run: runner ## compile the shipped model, build its runner, stream text, print t
 	$(RUNNER) bench -p 64 -n 64 -r 3
 
 runner:
-	cargo run --release --quiet -p ckc -- compile models/$(MODEL).yaml -o $(CRATE)
-	cargo build --release --quiet --manifest-path $(CRATE)/Cargo.toml --target-dir $(CRATE)/target
+	cargo run --release -p ckc -- compile models/$(MODEL).yaml -o $(CRATE)
+	cargo build --release --manifest-path $(CRATE)/Cargo.toml --target-dir $(CRATE)/target
 
 test: ## everything, with cargo-nextest if it is there
 ifeq ($(NEXTEST),yes)
