@@ -6,59 +6,72 @@ pub const GROUP: usize = 16;
 /// Everything the planner places starts on a multiple of this many bytes: a cache line, a 512-bit vector.
 pub const ALIGN: usize = 64;
 
-/// How the elements of a weight matrix are stored. Names and block geometry are ggml's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum DType {
-    /// IEEE single.
-    F32,
-    /// IEEE half.
-    F16,
-    /// The upper half of an IEEE single.
-    BF16,
-    /// 32 signed bytes and one half scale: 8.5 bits a weight.
-    Q8_0,
-    /// 32 nibbles and one half scale: 4.5 bits a weight.
-    Q4_0,
-    /// 256 nibbles, 8 six-bit scales and minima, two half super-scales: 4.5 bits a weight.
-    Q4K,
-    /// 256 six-bit values, 16 signed byte scales, one half super-scale: 6.5625 bits a weight.
-    Q6K,
+/// The registry of weight types: one line each, in the order of the discriminants. `registry!(each)` is `each! { lines }`.
+///
+/// A line has the variant, its name, which is also its file in [`crate::quant`], how its matmuls are made (`float`, or
+/// `block` by block), ggml's id, a block's weights and bytes.
+macro_rules! registry {
+    ($each:ident) => {
+        $each! {
+            F32 f32 float 0 [1 4] "IEEE single.";
+            F16 f16 float 1 [1 2] "IEEE half.";
+            BF16 bf16 float 30 [1 2] "The upper half of an IEEE single.";
+            Q8_0 q8_0 block 8 [32 34] "8.5 bits a weight, blocks of 32.";
+            Q4_0 q4_0 block 2 [32 18] "4.5 bits a weight, blocks of 32.";
+            Q4_1 q4_1 block 3 [32 20] "5 bits a weight, blocks of 32.";
+            Q5_0 q5_0 block 6 [32 22] "5.5 bits a weight, blocks of 32.";
+            Q5_1 q5_1 block 7 [32 24] "6 bits a weight, blocks of 32.";
+            Q4K q4_k block 12 [256 144] "4.5 bits a weight, blocks of 256.";
+            Q5K q5_k block 13 [256 176] "5.5 bits a weight, blocks of 256.";
+            Q6K q6_k block 14 [256 210] "6.5625 bits a weight, blocks of 256.";
+        }
+    };
 }
+pub(crate) use registry;
+
+macro_rules! types {
+    ($($dtype:ident $name:ident $kind:ident $id:literal [$len:literal $bytes:literal] $about:literal;)*) => {
+        /// How the elements of a weight matrix are stored. Names and block geometry are ggml's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DType {
+            $(#[doc = $about] $dtype,)*
+        }
+
+        impl DType {
+            /// Every type, in the order of the discriminants.
+            pub const ALL: [DType; [$($id),*].len()] = [$(DType::$dtype),*];
+
+            /// Weights in one block: what shares a scale.
+            pub const fn block_len(self) -> usize {
+                match self { $(DType::$dtype => $len,)* }
+            }
+
+            /// Bytes of one block.
+            pub const fn block_bytes(self) -> usize {
+                match self { $(DType::$dtype => $bytes,)* }
+            }
+
+            /// The name used in YAML, reports and messages.
+            pub const fn name(self) -> &'static str {
+                match self { $(DType::$dtype => stringify!($name),)* }
+            }
+
+            /// What it is, in a sentence.
+            pub const fn about(self) -> &'static str {
+                match self { $(DType::$dtype => $about,)* }
+            }
+
+            /// The id of ggml's type, as in GGUF files.
+            pub const fn ggml_id(self) -> u32 {
+                match self { $(DType::$dtype => $id,)* }
+            }
+        }
+    };
+}
+registry!(types);
 
 impl DType {
-    /// Every type, in the order of the discriminants.
-    pub const ALL: [DType; 7] = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::Q8_0,
-        DType::Q4_0,
-        DType::Q4K,
-        DType::Q6K,
-    ];
-
-    /// Weights in one block: what shares a scale.
-    pub const fn block_len(self) -> usize {
-        match self {
-            DType::F32 | DType::F16 | DType::BF16 => 1,
-            DType::Q8_0 | DType::Q4_0 => 32,
-            DType::Q4K | DType::Q6K => 256,
-        }
-    }
-
-    /// Bytes of one block.
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            DType::F32 => 4,
-            DType::F16 | DType::BF16 => 2,
-            DType::Q8_0 => 34,
-            DType::Q4_0 => 18,
-            DType::Q4K => 144,
-            DType::Q6K => 210,
-        }
-    }
-
     /// Bytes of a row of `cols` weights. `cols` must be a multiple of [`DType::block_len`].
     pub const fn row_bytes(self, cols: usize) -> usize {
         cols / self.block_len() * self.block_bytes()
@@ -72,19 +85,6 @@ impl DType {
     /// Whether a matmul with such weights reads activations quantised to [`ActType::Q8`].
     pub const fn quantised(self) -> bool {
         self.block_len() > 1
-    }
-
-    /// The name used in YAML, reports and messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "f32",
-            DType::F16 => "f16",
-            DType::BF16 => "bf16",
-            DType::Q8_0 => "q8_0",
-            DType::Q4_0 => "q4_0",
-            DType::Q4K => "q4_k",
-            DType::Q6K => "q6_k",
-        }
     }
 
     /// The type of that name.

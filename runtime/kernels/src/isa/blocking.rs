@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 
 use super::Matmul;
 use crate::dtype::{DType, GROUP, PLANES, plane_bytes};
+use crate::quant::{Affine, Centred, Scales, SubAffine, SubCentred};
 
 /// Tokens of the largest tile.
 const MOST_TOKENS: usize = 8;
@@ -42,6 +43,28 @@ pub enum Fix {
     Halves(i32),
     /// Per 32 columns, the sum times the scale, as f32.
     Scaled,
+}
+
+/// What a way to scale wants to know.
+pub trait Fixed: Scales {
+    /// Of the sums.
+    const FIX: Fix;
+}
+
+impl<const BIAS: i32> Fixed for Centred<BIAS> {
+    const FIX: Fix = Fix::Whole(-BIAS);
+}
+
+impl Fixed for Affine {
+    const FIX: Fix = Fix::Scaled;
+}
+
+impl Fixed for SubAffine {
+    const FIX: Fix = Fix::Scaled;
+}
+
+impl<const BIAS: i32> Fixed for SubCentred<BIAS> {
+    const FIX: Fix = Fix::Halves(-BIAS);
 }
 
 /// A panel of weights, one chunk of K of it, and where its sums go.

@@ -24,6 +24,17 @@ pub use detect::{Features, IsaError, best, by_name, supported};
 use crate::dtype::DType;
 use crate::ops::Gate;
 
+/// A tier's matmuls by [`DType`], for `registry!`: the tier has a module `matmul_float` with a function a float type, and
+/// `matmul_quant` with one for any [`crate::quant::Block`].
+macro_rules! matmuls {
+    (@float $dtype:ident $name:ident) => { matmul_float::$name };
+    (@block $dtype:ident $name:ident) => { matmul_quant::matmul::<crate::quant::$name::$dtype> };
+    ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
+        [$($crate::isa::matmuls!(@$kind $dtype $name)),*]
+    };
+}
+pub(crate) use matmuls;
+
 /// One tile of a matmul: `out[t][r] = dot(x[t], w[r])` for `tokens` rows of `x` and `rows` rows of `w`.
 ///
 /// Every output is summed over K in ascending order by one accumulator (f32 types: element by element; quantised

@@ -5,6 +5,7 @@ use crate::dtype::{DType, GROUP};
 
 pub(super) const FORMAT: Format = Format {
     dtype: DType::F32,
+    halves: &[],
     decode_row,
     encode_row: Some(encode_row),
     pack_group,

@@ -1,44 +1,50 @@
-//! Weight formats: one file each, one line in [`FORMATS`].
+//! Weight formats: one file each, and one line in the registry of [`crate::dtype`].
 //!
 //! A weight matrix exists in two forms. *Rows*: each output's weights in ggml's block format, as files hold them.
-//! *Packed*: groups of [`GROUP`] rows interleaved for the matmuls of [`crate::isa`]; each format's file says how. Both
-//! take the same number of bytes; packing moves and re-bases values and never rounds.
+//! *Packed*: groups of [`GROUP`] rows interleaved for the matmuls of [`crate::isa`]; a float format's file says how, the
+//! others are put together of [`Values`] and [`Scales`] (see [`block`]). Both forms take the same number of bytes;
+//! packing moves and re-bases values and never rounds.
 
-mod bf16;
-mod f16;
-mod f32;
+pub(crate) mod bf16;
+pub(crate) mod block;
+mod encode;
+pub(crate) mod f16;
+pub(crate) mod f32;
 pub mod half;
-mod nibbles;
-mod q4_0;
-mod q4_k;
-mod q6_k;
-mod q8_0;
+pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q4_k;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+pub(crate) mod q8_0;
+mod scales;
+mod values;
 
-pub(crate) use q4_k::scale_min;
+pub use block::{Block, Encode};
+pub(crate) use scales::scale_min;
+pub use scales::{Affine, Centred, Scales, SubAffine, SubCentred};
+pub use values::{Bytes, Fives, Nibbles, Sixes, Values};
 
-use crate::dtype::{DType, GROUP};
+use crate::dtype::{DType, GROUP, registry};
 
 /// What can be done with the bytes of a format. Bytes of any value are meaningful: nothing here fails on contents.
 pub struct Format {
     dtype: DType,
+    halves: &'static [(usize, f32)],
     decode_row: fn(&[u8], &mut [f32]),
     encode_row: Option<Encode>,
     pack_group: fn(&Rows<'_>, &mut [u8]),
     unpack_row: fn(&[u8], usize, &mut [f32]),
 }
 
-type Encode = fn(&[f32], &mut [u8]);
+macro_rules! formats {
+    ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => { [$($name::FORMAT),*] };
+}
 
 /// By [`DType`].
-pub static FORMATS: [Format; DType::ALL.len()] = [
-    f32::FORMAT,
-    f16::FORMAT,
-    bf16::FORMAT,
-    q8_0::FORMAT,
-    q4_0::FORMAT,
-    q4_k::FORMAT,
-    q6_k::FORMAT,
-];
+pub static FORMATS: [Format; DType::ALL.len()] = registry!(formats);
 
 /// The format of a type.
 pub fn format(dtype: DType) -> &'static Format {
@@ -58,6 +64,26 @@ impl Format {
     pub fn decode_row(&self, row: &[u8], out: &mut [f32]) {
         self.check(row.len(), 1, out.len());
         (self.decode_row)(row, out);
+    }
+
+    /// Whether [`Format::encode_row`] writes anything.
+    pub const fn can_encode(&self) -> bool {
+        self.encode_row.is_some()
+    }
+
+    /// Turns blocks of random bytes into weights of mean 0 and about the standard deviation `sigma`: sets their f16.
+    /// Does nothing to a format without blocks.
+    pub fn tame(&self, row: &mut [u8], sigma: f32) {
+        for block in row.chunks_exact_mut(self.dtype.block_bytes()) {
+            for (at, unit) in self.halves {
+                encode::put_half(&mut block[*at..at + 2], sigma * unit);
+            }
+        }
+    }
+
+    /// Where the f16 of a block are.
+    pub fn halves(&self) -> impl Iterator<Item = usize> {
+        self.halves.iter().map(|(at, _)| *at)
     }
 
     /// Quantises or rounds one row, exactly as ggml's reference does, into `out`; `false`, and nothing written, for
@@ -123,6 +149,14 @@ impl<'a> Rows<'a> {
             let block = bytes.get(r * row_bytes..)?.get(b * N..)?.first_chunk()?;
             Some((r, block))
         })
+    }
+
+    /// The same of `n` bytes.
+    fn blocks_of(&self, n: usize, b: usize) -> impl Iterator<Item = (usize, &'a [u8])> {
+        self.bytes
+            .chunks_exact(self.row_bytes.max(1))
+            .map(move |row| &row[b * n..(b + 1) * n])
+            .enumerate()
     }
 }
 

@@ -7,7 +7,7 @@ pub mod reference;
 
 use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP, PLANES, plane_bytes};
 use ck_kernels::isa::{Isa, Matmul};
-use ck_kernels::quant::{format, half};
+use ck_kernels::quant::format;
 
 /// xorshift64*: reproducible, and no dependency of the benchmark.
 pub struct Rng(u64);
@@ -77,16 +77,8 @@ pub fn random_rows(dtype: DType, rows: usize, k: usize, rng: &mut Rng) -> Vec<u8
         if format(dtype).encode_row(&rng.floats(k), row) {
             continue;
         }
-        for block in row.chunks_exact_mut(dtype.block_bytes()) {
-            block.fill_with(|| rng.u64() as u8);
-            let scales: &[usize] = match dtype {
-                DType::Q4K => &[0, 2],
-                _ => &[208],
-            };
-            for at in scales {
-                block[*at..at + 2].copy_from_slice(&half::f32_to_f16(rng.f32() / 64.0).to_le_bytes());
-            }
-        }
+        row.fill_with(|| rng.u64() as u8);
+        format(dtype).tame(row, 0.5);
     }
     out
 }

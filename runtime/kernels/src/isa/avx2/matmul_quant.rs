@@ -1,16 +1,19 @@
 //! Matmuls with quantised weights: eight rows a vector, four columns a lane, exact integer sums per block.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
+use core::ops::Range;
 
 use super::{load, store, tail_masks};
-use crate::dtype::{DType, GROUP};
+use crate::dtype::{DType, GROUP, PLANES};
 use crate::isa::Matmul;
-use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel, Plane};
+use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel, Plane};
+use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
 
 /// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
 const AHEAD: usize = 4096;
 
-/// Where the activations of 32 columns of some tokens are.
+/// Where the activations of 32 columns of some tokens are, in one plane.
 #[derive(Clone, Copy)]
 struct X {
     bytes: *const i8,
@@ -22,100 +25,214 @@ struct X {
     fix_stride: usize,
 }
 
-/// How the blocks of half a group, rows `8 h..8 h + 8`, are multiplied.
-trait Blocks: Kernel<Stage = Bytes> {
-    /// Adds to each token's sums the products of its bytes with columns `32 j..32 j + 32` of a block, scaled.
+/// How this tier unpacks and multiplies integers.
+trait Unpack: Values {
+    /// Whether they come out as signed numbers about 0, and need no fix.
+    const SIGNED: bool = false;
+    /// Quads whose products fit a word together, each two of them added.
+    const FIT: usize;
+
+    /// Quads `2 v` and `2 v + 1` of half `h` of a slab, rows `8 h..8 h + 8`.
+    ///
+    /// # Safety
+    /// The slab is there.
+    unsafe fn two(slab: *const u8, h: usize, v: usize) -> [__m256i; 2];
+
+    /// Products with bytes of at most 127, two neighbours added, as words.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn products(w: __m256i, x: __m256i) -> __m256i {
+        _mm256_maddubs_epi16(w, x)
+    }
+}
+
+/// How this tier scales.
+trait Scale: Fixed {
+    /// Adds to each token's sums the products of its bytes with columns `32 j..32 j + 32` of a block's rows
+    /// `8 h..8 h + 8`, scaled, plane by plane.
     ///
     /// # Safety
     /// The block is there and has that many columns; what `x` points to is there.
-    unsafe fn add<const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: X);
+    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
+        acc: &mut [[__m256; 2]; N],
+        block: *const u8,
+        j: usize,
+        h: usize,
+        x: &[X; P],
+    );
 }
 
-macro_rules! kernel {
-    ($name:ident, $dtype:ident, $fix:expr, $entry:ident, $doc:literal) => {
-        struct $name;
+/// Blocks that this tier multiplies.
+trait Packed: Block<Values: Unpack, Scales: Scale> {}
 
-        impl Kernel for $name {
-            const DTYPE: DType = DType::$dtype;
-            const FIX: Fix = $fix;
-            type Stage = Bytes;
+impl<B: Block<Values: Unpack, Scales: Scale>> Packed for B {}
 
-            #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn panel<const T: usize>(p: &Panel, x: &Bytes) {
-                // SAFETY: passed on.
-                unsafe { panel::<Self, T>(p, x) }
-            }
-        }
+/// The arithmetic of a kind of block.
+struct Blocks<B>(PhantomData<B>);
 
-        #[doc = $doc]
-        ///
-        /// # Safety
-        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
-        pub unsafe fn $entry(m: &Matmul) {
-            // SAFETY: passed on.
-            unsafe { blocking::matmul::<$name>(m) }
-        }
+impl<B: Packed> Kernel for Blocks<B> {
+    const DTYPE: DType = B::DTYPE;
+    const FIX: Fix = if <B::Values>::SIGNED {
+        Fix::None
+    } else {
+        <B::Scales>::FIX
     };
+    type Stage = blocking::Bytes;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn panel<const T: usize>(p: &Panel, x: &blocking::Bytes) {
+        // SAFETY: passed on.
+        unsafe { panel::<B, T>(p, x) }
+    }
 }
 
-kernel!(Q8_0, Q8_0, Fix::None, q8_0, "`q8_0` weights.");
-kernel!(Q4_0, Q4_0, Fix::Whole(-8), q4_0, "`q4_0` weights.");
-kernel!(Q4K, Q4K, Fix::Scaled, q4_k, "`q4_k` weights.");
-kernel!(Q6K, Q6K, Fix::Halves(-32), q6_k, "`q6_k` weights.");
+/// Weights of that kind of block.
+///
+/// # Safety
+/// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+#[expect(private_bounds, reason = "how the tier does it is its own affair")]
+pub unsafe fn matmul<B: Packed>(m: &Matmul) {
+    // SAFETY: passed on.
+    unsafe { blocking::matmul::<Blocks<B>>(m) }
+}
 
-impl Blocks for Q8_0 {
-    /// Bytes times bytes would saturate: here `|w| <= 128` and `|x| <= 127`, two products are at most 32512.
+/// Bytes times bytes would saturate as unsigned ones: here `|w| <= 128`, two products are at most 32512.
+impl Unpack for quant::Bytes {
+    const SIGNED: bool = true;
+    const FIT: usize = 1;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn two(slab: *const u8, h: usize, v: usize) -> [__m256i; 2] {
+        // SAFETY: a slab is eight vectors of 64 bytes.
+        [2 * v, 2 * v + 1].map(|v| unsafe { _mm256_xor_si256(vector(slab, h, v), _mm256_set1_epi8(-128)) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn products(w: __m256i, x: __m256i) -> __m256i {
+        _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+    }
+}
+
+/// Sixteen products of 15 and 127 fit a word.
+impl Unpack for Nibbles {
+    const FIT: usize = 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn two(slab: *const u8, h: usize, v: usize) -> [__m256i; 2] {
+        // SAFETY: a slab is four vectors of 64 bytes.
+        unsafe { nibbles(vector(slab, h, v)) }
+    }
+}
+
+/// Eight products of 31 and 127 fit a word.
+impl Unpack for Fives {
+    const FIT: usize = 4;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn two(slab: *const u8, h: usize, v: usize) -> [__m256i; 2] {
+        // SAFETY: a slab is five vectors of 64 bytes.
+        let (low, high) = unsafe { (nibbles(vector(slab, h, v)), vector(slab, h, 4)) };
+        let upper = match v {
+            0 => [_mm256_slli_epi16::<4>(high), _mm256_slli_epi16::<3>(high)],
+            1 => [_mm256_slli_epi16::<2>(high), _mm256_slli_epi16::<1>(high)],
+            2 => [high, _mm256_srli_epi16::<1>(high)],
+            _ => [_mm256_srli_epi16::<2>(high), _mm256_srli_epi16::<3>(high)],
+        };
+        join(low, upper, _mm256_set1_epi8(0x10))
+    }
+}
+
+/// Four products of 63 and 127 fit a word.
+impl Unpack for Sixes {
+    const FIT: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn two(slab: *const u8, h: usize, v: usize) -> [__m256i; 2] {
+        // SAFETY: a slab is six vectors of 64 bytes.
+        let (low, high) = unsafe {
+            (
+                nibbles(vector(slab, h, v / 2 * 3 + v % 2)),
+                vector(slab, h, v / 2 * 3 + 2),
+            )
+        };
+        let upper = if v.is_multiple_of(2) {
+            [_mm256_slli_epi16::<4>(high), _mm256_slli_epi16::<2>(high)]
+        } else {
+            [high, _mm256_srli_epi16::<2>(high)]
+        };
+        join(low, upper, _mm256_set1_epi8(0x30))
+    }
+}
+
+impl<const BIAS: i32> Scale for Centred<BIAS> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, _: usize, h: usize, x: X) {
-        let bias = _mm256_set1_epi8(-128);
-        let mut int = [_mm256_setzero_si256(); N];
-        // SAFETY: 16 halves, then eight vectors.
+    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
+        acc: &mut [[__m256; 2]; N],
+        block: *const u8,
+        j: usize,
+        h: usize,
+        x: &[X; P],
+    ) {
+        // SAFETY: 16 halves, then slabs.
         unsafe {
-            for v in 0..8 {
-                let w = _mm256_loadu_si256(block.add(2 * GROUP + 64 * v + 32 * h).cast());
-                let w = _mm256_xor_si256(w, bias);
-                let magnitude = _mm256_abs_epi8(w);
+            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let d = halves(block, h);
+            for (x, ints) in x.iter().zip(&ints) {
                 for t in 0..N {
-                    let products = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(quad(x, t, v), w));
-                    int[t] = _mm256_add_epi32(int[t], pairs(products));
+                    let int = fixed::<V>(ints[t], x.fixes.wrapping_add(t));
+                    let scale = _mm256_mul_ps(d, _mm256_set1_ps(*x.scales.add(t)));
+                    acc[t][h] = _mm256_fmadd_ps(int, scale, acc[t][h]);
                 }
             }
-            let scale = halves(block, h);
-            for t in 0..N {
-                let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*x.scales.add(t)));
-                acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(int[t]), scale, acc[t][h]);
+        }
+    }
+}
+
+impl Scale for Affine {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
+        acc: &mut [[__m256; 2]; N],
+        block: *const u8,
+        j: usize,
+        h: usize,
+        x: &[X; P],
+    ) {
+        // SAFETY: twice 16 halves, then slabs.
+        unsafe {
+            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let (d, m) = (halves(block, h), halves(block.add(2 * GROUP), h));
+            for (x, ints) in x.iter().zip(&ints) {
+                for t in 0..N {
+                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
+                    let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
+                    acc[t][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
+                }
             }
         }
     }
 }
 
-impl Blocks for Q4_0 {
+impl Scale for SubAffine {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, _: usize, h: usize, x: X) {
-        // SAFETY: 16 halves, then a slab.
+    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
+        acc: &mut [[__m256; 2]; N],
+        block: *const u8,
+        j: usize,
+        h: usize,
+        x: &[X; P],
+    ) {
+        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then slabs.
         unsafe {
-            let words = dot_nibbles::<N>(block.add(2 * GROUP), h, x);
-            let scale = halves(block, h);
-            for t in 0..N {
-                let int = _mm256_add_epi32(pairs(words[t]), _mm256_set1_epi32(*x.fixes.add(t)));
-                let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*x.scales.add(t)));
-                acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(int), scale, acc[t][h]);
-            }
-        }
-    }
-}
-
-impl Blocks for Q4K {
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: X) {
-        const SCALES: usize = 4 * GROUP;
-        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then eight slabs.
-        unsafe {
-            let words = dot_nibbles::<N>(block.add(SCALES + 12 * GROUP + j * 256), h, x);
-            let byte = |i: usize| _mm_loadl_epi64(block.add(SCALES + i * GROUP + 8 * h).cast());
+            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let byte = |i: usize| _mm_loadl_epi64(block.add((4 + i) * GROUP + 8 * h).cast());
             // See `quant::scale_min`.
             let (sc, min) = if j < 4 {
                 let six = _mm_set1_epi8(63);
@@ -132,47 +249,67 @@ impl Blocks for Q4K {
             let float = |b| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
             let d = _mm256_mul_ps(halves(block, h), float(sc));
             let dmin = _mm256_mul_ps(halves(block.add(2 * GROUP), h), float(min));
-            for t in 0..N {
-                let int = _mm256_cvtepi32_ps(pairs(words[t]));
-                let scaled = _mm256_mul_ps(int, _mm256_set1_ps(*x.scales.add(t)));
-                let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
-                acc[t][h] = _mm256_fnmadd_ps(dmin, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
+            for (x, ints) in x.iter().zip(&ints) {
+                for t in 0..N {
+                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
+                    let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
+                    acc[t][h] = _mm256_fnmadd_ps(dmin, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
+                }
             }
         }
     }
 }
 
-impl Blocks for Q6K {
+impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: X) {
-        const SCALES: usize = 2 * GROUP;
-        const SUBS: usize = SCALES + 16 * GROUP;
-        // SAFETY: 16 `d`, sixteen times 16 bytes, then sixteen times three vectors.
+    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
+        acc: &mut [[__m256; 2]; N],
+        block: *const u8,
+        j: usize,
+        h: usize,
+        x: &[X; P],
+    ) {
+        // SAFETY: 16 `d`, sixteen times 16 bytes, then slabs.
         unsafe {
             let d = halves(block, h);
-            let mut both = [_mm256_setzero_ps(); N];
-            for half in 0..2 {
-                let sub = 2 * j + half;
-                let ints = dot_six_bits::<N>(block.add(SUBS + sub * 192), h, half, x);
-                let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(block.add(SCALES + sub * GROUP + 8 * h).cast()));
+            let mut both = [[_mm256_setzero_ps(); N]; P];
+            for part in 0..2 {
+                let slab = block.add(Self::HEADER + j * V::SLAB);
+                let ints = dot::<V, N, P>(slab, h, 4 * part..4 * part + 4, x);
+                let at = block.add((2 + 2 * j + part) * GROUP + 8 * h);
+                let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
                 let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc));
-                for t in 0..N {
-                    let fix = _mm256_set1_epi32(*x.fixes.add(half * x.fix_stride + t));
-                    let int = _mm256_cvtepi32_ps(_mm256_add_epi32(ints[t], fix));
-                    // Not an `fma` with zero, which would turn -0 to 0.
-                    both[t] = if half == 0 {
-                        _mm256_mul_ps(int, scale)
-                    } else {
-                        _mm256_fmadd_ps(int, scale, both[t])
-                    };
+                for (p, x) in x.iter().enumerate() {
+                    for t in 0..N {
+                        let int = fixed::<V>(ints[p][t], x.fixes.wrapping_add(part * x.fix_stride + t));
+                        // Not an `fma` with zero, which would turn -0 to 0.
+                        both[p][t] = if part == 0 {
+                            _mm256_mul_ps(int, scale)
+                        } else {
+                            _mm256_fmadd_ps(int, scale, both[p][t])
+                        };
+                    }
                 }
             }
-            for t in 0..N {
-                acc[t][h] = _mm256_fmadd_ps(both[t], _mm256_set1_ps(*x.scales.add(t)), acc[t][h]);
+            for (x, both) in x.iter().zip(&both) {
+                for t in 0..N {
+                    acc[t][h] = _mm256_fmadd_ps(both[t], _mm256_set1_ps(*x.scales.add(t)), acc[t][h]);
+                }
             }
         }
     }
+}
+
+/// An integer with its fix, if it needs one.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn fixed<V: Unpack>(int: __m256i, fix: *const i32) -> __m256 {
+    if V::SIGNED {
+        return _mm256_cvtepi32_ps(int);
+    }
+    // SAFETY: passed on.
+    unsafe { _mm256_cvtepi32_ps(_mm256_add_epi32(int, _mm256_set1_epi32(*fix))) }
 }
 
 /// Half `h` of 16 f16.
@@ -183,12 +320,38 @@ unsafe fn halves(at: *const u8, h: usize) -> __m256 {
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.add(16 * h).cast())) }
 }
 
-/// Bytes `4 v..4 v + 4` of token `t` in every lane.
+/// Half `h` of vector `v` of a slab.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn quad(x: X, t: usize, v: usize) -> __m256i {
+unsafe fn vector(slab: *const u8, h: usize, v: usize) -> __m256i {
     // SAFETY: passed on.
-    unsafe { _mm256_set1_epi32(x.bytes.add(t * x.stride + 4 * v).cast::<i32>().read_unaligned()) }
+    unsafe { _mm256_loadu_si256(slab.add(64 * v + 32 * h).cast()) }
+}
+
+/// Lower and upper nibbles.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibbles(pairs: __m256i) -> [__m256i; 2] {
+    let low = _mm256_set1_epi8(15);
+    [
+        _mm256_and_si256(pairs, low),
+        _mm256_and_si256(_mm256_srli_epi16::<4>(pairs), low),
+    ]
+}
+
+/// With those bits of `upper` that are in `mask`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn join(low: [__m256i; 2], upper: [__m256i; 2], mask: __m256i) -> [__m256i; 2] {
+    [0, 1].map(|i| _mm256_or_si256(low[i], _mm256_and_si256(upper[i], mask)))
+}
+
+/// Bytes `4 q..4 q + 4` of token `t` in every lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn quad(x: &X, t: usize, q: usize) -> __m256i {
+    // SAFETY: passed on.
+    unsafe { _mm256_set1_epi32(x.bytes.add(t * x.stride + 4 * q).cast::<i32>().read_unaligned()) }
 }
 
 /// Sums of neighbouring words.
@@ -198,61 +361,51 @@ fn pairs(words: __m256i) -> __m256i {
     _mm256_madd_epi16(words, _mm256_set1_epi16(1))
 }
 
-/// Products with half `h` of a slab (see `quant::nibbles`), sums of two neighbouring columns of all quads: sixteen
-/// products of 15 and 127 fit a word.
+/// Products of some quads, an even number, of half `h` of a slab with those of every plane and token. As many are added
+/// as words as fit.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn dot_nibbles<const N: usize>(slab: *const u8, h: usize, x: X) -> [__m256i; N] {
-    let low = _mm256_set1_epi8(15);
-    let mut words = [_mm256_setzero_si256(); N];
-    // SAFETY: a slab is four vectors of 64 bytes.
-    unsafe {
-        for v in 0..4 {
-            let two = _mm256_loadu_si256(slab.add(64 * v + 32 * h).cast());
-            let (even, odd) = (
-                _mm256_and_si256(two, low),
-                _mm256_and_si256(_mm256_srli_epi16::<4>(two), low),
-            );
-            for t in 0..N {
-                words[t] = _mm256_add_epi16(words[t], _mm256_maddubs_epi16(even, quad(x, t, 2 * v)));
-                words[t] = _mm256_add_epi16(words[t], _mm256_maddubs_epi16(odd, quad(x, t, 2 * v + 1)));
+unsafe fn dot<V: Unpack, const N: usize, const P: usize>(
+    slab: *const u8,
+    h: usize,
+    quads: Range<usize>,
+    x: &[X; P],
+) -> [[__m256i; N]; P] {
+    let mut ints = [[_mm256_setzero_si256(); N]; P];
+    let mut words = ints;
+    for v in quads.start / 2..quads.end / 2 {
+        // SAFETY: passed on.
+        let w = unsafe { V::two(slab, h, v) };
+        for i in 0..2 {
+            let q = 2 * v + i;
+            for p in 0..P {
+                for t in 0..N {
+                    // SAFETY: passed on.
+                    let products = unsafe { V::products(w[i], quad(&x[p], t, q)) };
+                    words[p][t] = if q == quads.start || q % V::FIT == 0 {
+                        products
+                    } else {
+                        _mm256_add_epi16(words[p][t], products)
+                    };
+                    if q + 1 == quads.end || q % V::FIT == V::FIT - 1 {
+                        let wide = pairs(words[p][t]);
+                        ints[p][t] = if q < quads.start + V::FIT {
+                            wide
+                        } else {
+                            _mm256_add_epi32(ints[p][t], wide)
+                        };
+                    }
+                }
             }
         }
     }
-    words
-}
-
-/// Products of columns `16 half..16 half + 16` with half `h` of a sub-block of `quant::q6_k`: four products of 63 and
-/// 127 fit a word, so two quads are added before they widen.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn dot_six_bits<const N: usize>(sub: *const u8, h: usize, half: usize, x: X) -> [__m256i; N] {
-    let (low, top) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
-    let mut int = [_mm256_setzero_si256(); N];
-    // SAFETY: a sub-block is three vectors of 64 bytes.
-    unsafe {
-        let mut high = _mm256_loadu_si256(sub.add(128 + 32 * h).cast());
-        for v in 0..2 {
-            let two = _mm256_loadu_si256(sub.add(64 * v + 32 * h).cast());
-            let top_even = _mm256_and_si256(_mm256_slli_epi16::<4>(high), top);
-            let top_odd = _mm256_and_si256(_mm256_slli_epi16::<2>(high), top);
-            let even = _mm256_or_si256(_mm256_and_si256(two, low), top_even);
-            let odd = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16::<4>(two), low), top_odd);
-            high = _mm256_srli_epi16::<4>(high);
-            for t in 0..N {
-                let a = _mm256_maddubs_epi16(even, quad(x, t, 4 * half + 2 * v));
-                let b = _mm256_maddubs_epi16(odd, quad(x, t, 4 * half + 2 * v + 1));
-                int[t] = _mm256_add_epi32(int[t], pairs(_mm256_add_epi16(a, b)));
-            }
-        }
-    }
-    int
+    ints
 }
 
 /// Four tokens at once at most: more sums would not fit the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
+unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
     for g in 0..p.rows.div_ceil(GROUP) {
         // SAFETY: the groups are in the panel, the tokens in the stage.
         unsafe {
@@ -270,7 +423,7 @@ unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
 /// Group `g` with `N` tokens from `t0` of the stage.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<B: Blocks, const T: usize, const N: usize>(p: &Panel, g: usize, t0: usize, x: &Bytes) {
+unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t0: usize, x: &blocking::Bytes) {
     let mut w = p.w.wrapping_add(g * p.group_bytes);
     let masks = tail_masks(p.rows - g * GROUP);
     let out = |t: usize| p.out.wrapping_add((t0 + t) * p.out_stride + g * GROUP);
@@ -284,24 +437,34 @@ unsafe fn tile<B: Blocks, const T: usize, const N: usize>(p: &Panel, g: usize, t
     let block_bytes = B::DTYPE.block_bytes() * GROUP;
     let steps = B::DTYPE.block_len() / 32;
     let step_bytes = block_bytes / steps;
-    let fixes = if let Fix::Halves(_) = B::FIX { 2 } else { 1 };
+    let fixes = if let Fix::Halves(_) = <B::Scales>::FIX { 2 } else { 1 };
     let mut at = 0;
     while at < p.cols / 32 {
         for j in 0..steps {
             for line in 0..step_bytes.div_ceil(64) {
                 _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(j * step_bytes + line * 64 + AHEAD).cast());
             }
-            for x in x.planes() {
-                let tokens = X {
+            let planes: [X; PLANES] = core::array::from_fn(|i| {
+                let x = &x.planes()[i];
+                X {
                     bytes: x.row::<T>(t0).wrapping_add(at * 32),
                     stride: Plane::stride::<T>(),
                     scales: x.scales().wrapping_add(at * T + t0),
                     fixes: x.fixes().wrapping_add(at * fixes * T + t0),
                     fix_stride: T,
-                };
+                }
+            });
+            // SAFETY: the block is in the chunk, the same columns are in the stage.
+            unsafe {
                 for h in 0..2 {
-                    // SAFETY: the block is in the chunk, the same columns are in the stage.
-                    unsafe { B::add(&mut acc, w, j, h, tokens) };
+                    // Unpacked once for both planes, where their sums fit the registers.
+                    if N <= 2 {
+                        <B::Scales>::add::<B::Values, N, PLANES>(&mut acc, w, j, h, &planes);
+                    } else {
+                        for x in planes {
+                            <B::Scales>::add::<B::Values, N, 1>(&mut acc, w, j, h, &[x]);
+                        }
+                    }
                 }
             }
             at += 1;

@@ -3,7 +3,8 @@
 use core::arch::x86_64::*;
 
 use super::vector::{self, entry_points};
-use super::{Attend, Isa};
+use super::{Attend, Isa, matmuls};
+use crate::dtype::registry;
 use crate::ops::Gate;
 
 mod matmul_float;
@@ -16,15 +17,7 @@ entry_points!(pack::Ymm2, "avx2,fma,f16c", shared: [1, 1], single: [4, 4]);
 /// The table.
 pub static AVX2: Isa = Isa {
     name: "avx2",
-    matmul: [
-        matmul_float::f32,
-        matmul_float::f16,
-        matmul_float::bf16,
-        matmul_quant::q8_0,
-        matmul_quant::q4_0,
-        matmul_quant::q4_k,
-        matmul_quant::q6_k,
-    ],
+    matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
     sum_squares,
     scale_row,

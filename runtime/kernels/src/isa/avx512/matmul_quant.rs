@@ -1,11 +1,13 @@
 //! Matmuls with quantised weights: sixteen rows a vector, four columns a lane, exact integer sums per block.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use super::tail_mask;
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
-use crate::isa::blocking::{self, Bytes, Fix, Kernel, Panel};
+use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
+use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
 
 /// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
 const AHEAD: usize = 4096;
@@ -16,16 +18,25 @@ const LONG: usize = 4096;
 /// 32 columns of 16 rows, four columns a vector, unsigned.
 type Quads = [__m512i; 8];
 
-/// How the blocks of a group become bytes and scales.
-trait Blocks: Kernel<Stage = Bytes> {
-    /// What scales 32 columns.
-    type Scale: Copy;
-
-    /// Columns `32 j..32 j + 32` of a block.
+/// How this tier unpacks integers.
+trait Unpack: Values {
+    /// The integers of a slab.
     ///
     /// # Safety
-    /// The block is there and has that many.
-    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, Self::Scale);
+    /// The slab is there.
+    unsafe fn quads(slab: *const u8) -> Quads;
+}
+
+/// How this tier scales.
+trait Scale: Fixed {
+    /// What scales 32 columns.
+    type Factors: Copy;
+
+    /// The factors of columns `32 j..32 j + 32` of a block.
+    ///
+    /// # Safety
+    /// The block's header is there.
+    unsafe fn factors(header: *const u8, j: usize) -> Self::Factors;
 
     /// Adds the products of 32 columns with a token's bytes `x`, scaled.
     ///
@@ -34,7 +45,7 @@ trait Blocks: Kernel<Stage = Bytes> {
     unsafe fn add(
         acc: __m512,
         w: &Quads,
-        scale: Self::Scale,
+        factors: Self::Factors,
         x: *const i8,
         x_scale: *const f32,
         fix: *const i32,
@@ -42,49 +53,122 @@ trait Blocks: Kernel<Stage = Bytes> {
     ) -> __m512;
 }
 
-macro_rules! kernel {
-    ($name:ident, $dtype:ident, $fix:expr, $entry:ident, $doc:literal) => {
-        struct $name;
+/// Blocks that this tier multiplies.
+trait Packed: Block<Values: Unpack, Scales: Scale> {}
 
-        impl Kernel for $name {
-            const DTYPE: DType = DType::$dtype;
-            const FIX: Fix = $fix;
-            type Stage = Bytes;
+impl<B: Block<Values: Unpack, Scales: Scale>> Packed for B {}
 
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-            unsafe fn panel<const T: usize>(p: &Panel, x: &Bytes) {
-                // SAFETY: passed on.
-                unsafe { panel::<Self, T>(p, x) }
-            }
-        }
+/// The arithmetic of a kind of block.
+struct Blocks<B>(PhantomData<B>);
 
-        #[doc = $doc]
-        ///
-        /// # Safety
-        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
-        pub unsafe fn $entry(m: &Matmul) {
-            // SAFETY: passed on.
-            unsafe { blocking::matmul::<$name>(m) }
-        }
-    };
+impl<B: Packed> Kernel for Blocks<B> {
+    const DTYPE: DType = B::DTYPE;
+    const FIX: Fix = <B::Scales>::FIX;
+    type Stage = blocking::Bytes;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+    unsafe fn panel<const T: usize>(p: &Panel, x: &blocking::Bytes) {
+        // SAFETY: passed on.
+        unsafe { panel::<B, T>(p, x) }
+    }
 }
 
-kernel!(Q8_0, Q8_0, Fix::Whole(-128), q8_0, "`q8_0` weights.");
-kernel!(Q4_0, Q4_0, Fix::Whole(-8), q4_0, "`q4_0` weights.");
-kernel!(Q4K, Q4K, Fix::Scaled, q4_k, "`q4_k` weights.");
-kernel!(Q6K, Q6K, Fix::Halves(-32), q6_k, "`q6_k` weights.");
+/// Weights of that kind of block.
+///
+/// # Safety
+/// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+#[expect(private_bounds, reason = "how the tier does it is its own affair")]
+pub unsafe fn matmul<B: Packed>(m: &Matmul) {
+    // SAFETY: passed on.
+    unsafe { blocking::matmul::<Blocks<B>>(m) }
+}
 
-impl Blocks for Q8_0 {
-    type Scale = __m512;
+impl Unpack for quant::Bytes {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn quads(slab: *const u8) -> Quads {
+        // SAFETY: a slab is eight vectors.
+        core::array::from_fn(|v| unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) })
+    }
+}
+
+impl Unpack for Nibbles {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn quads(slab: *const u8) -> Quads {
+        let low = _mm512_set1_epi32(0x0f0f_0f0f);
+        let mut quads = [low; 8];
+        for v in 0..4 {
+            // SAFETY: a slab is four vectors.
+            let pairs = unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) };
+            quads[2 * v] = _mm512_and_si512(pairs, low);
+            quads[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), low);
+        }
+        quads
+    }
+}
+
+/// The lower four bits of `nibble` and, of those that `all` has, the upper ones of `high`, by byte.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join(nibble: __m512i, high: __m512i, all: __m512i) -> __m512i {
+    // `a & mask | b & !mask`, by bit.
+    const SELECT: i32 = 0b1100_1010;
+    let low = _mm512_set1_epi32(0x0f0f_0f0f);
+    _mm512_and_si512(_mm512_ternarylogic_epi32::<SELECT>(low, nibble, high), all)
+}
+
+impl Unpack for Fives {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn quads(slab: *const u8) -> Quads {
+        let five = _mm512_set1_epi32(0x1f1f_1f1f);
+        // SAFETY: a slab is five vectors.
+        let [p, q, r, s, high] = [0, 1, 2, 3, 4].map(|v| unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) });
+        let odd = |pairs| _mm512_srli_epi32::<4>(pairs);
+        [
+            join(p, _mm512_slli_epi32::<4>(high), five),
+            join(odd(p), _mm512_slli_epi32::<3>(high), five),
+            join(q, _mm512_slli_epi32::<2>(high), five),
+            join(odd(q), _mm512_slli_epi32::<1>(high), five),
+            join(r, high, five),
+            join(odd(r), _mm512_srli_epi32::<1>(high), five),
+            join(s, _mm512_srli_epi32::<2>(high), five),
+            join(odd(s), _mm512_srli_epi32::<3>(high), five),
+        ]
+    }
+}
+
+impl Unpack for Sixes {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn quads(slab: *const u8) -> Quads {
+        let six = _mm512_set1_epi32(0x3f3f_3f3f);
+        let odd = |pairs| _mm512_srli_epi32::<4>(pairs);
+        // SAFETY: a slab is six vectors.
+        let at = |v: usize| unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) };
+        let half = |[p, q, high]: [__m512i; 3]| {
+            [
+                join(p, _mm512_slli_epi32::<4>(high), six),
+                join(odd(p), _mm512_slli_epi32::<2>(high), six),
+                join(q, high, six),
+                join(odd(q), _mm512_srli_epi32::<2>(high), six),
+            ]
+        };
+        let [a, b, c, d] = half([at(0), at(1), at(2)]);
+        let [e, f, g, h] = half([at(3), at(4), at(5)]);
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+impl<const BIAS: i32> Scale for Centred<BIAS> {
+    type Factors = __m512;
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn unpack(block: *const u8, _: usize) -> (Quads, __m512) {
-        // SAFETY: 16 halves, then eight vectors.
-        unsafe {
-            let quads = core::array::from_fn(|v| _mm512_loadu_si512(block.add(2 * GROUP + 64 * v).cast()));
-            (quads, halves(block))
-        }
+    unsafe fn factors(header: *const u8, _: usize) -> __m512 {
+        // SAFETY: 16 halves.
+        unsafe { halves(header) }
     }
 
     #[inline]
@@ -92,7 +176,7 @@ impl Blocks for Q8_0 {
     unsafe fn add(
         acc: __m512,
         w: &Quads,
-        scale: __m512,
+        d: __m512,
         x: *const i8,
         x_scale: *const f32,
         fix: *const i32,
@@ -101,23 +185,21 @@ impl Blocks for Q8_0 {
         // SAFETY: passed on.
         unsafe {
             let int = dot(_mm512_set1_epi32(*fix), w, x);
-            _mm512_fmadd_ps(
-                _mm512_cvtepi32_ps(int),
-                _mm512_mul_ps(scale, _mm512_set1_ps(*x_scale)),
-                acc,
-            )
+            let scale = _mm512_mul_ps(d, _mm512_set1_ps(*x_scale));
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(int), scale, acc)
         }
     }
 }
 
-impl Blocks for Q4_0 {
-    type Scale = __m512;
+impl Scale for Affine {
+    /// `d`, `m`.
+    type Factors = [__m512; 2];
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn unpack(block: *const u8, _: usize) -> (Quads, __m512) {
-        // SAFETY: 16 halves, then a slab.
-        unsafe { (nibbles(block.add(2 * GROUP)), halves(block)) }
+    unsafe fn factors(header: *const u8, _: usize) -> [__m512; 2] {
+        // SAFETY: twice 16 halves.
+        unsafe { [halves(header), halves(header.add(2 * GROUP))] }
     }
 
     #[inline]
@@ -125,28 +207,32 @@ impl Blocks for Q4_0 {
     unsafe fn add(
         acc: __m512,
         w: &Quads,
-        scale: __m512,
+        [d, m]: [__m512; 2],
         x: *const i8,
         x_scale: *const f32,
         fix: *const i32,
-        fix_stride: usize,
+        _: usize,
     ) -> __m512 {
         // SAFETY: passed on.
-        unsafe { Q8_0::add(acc, w, scale, x, x_scale, fix, fix_stride) }
+        unsafe {
+            let int = dot(_mm512_setzero_si512(), w, x);
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(int), _mm512_set1_ps(*x_scale));
+            let acc = _mm512_fmadd_ps(d, scaled, acc);
+            _mm512_fmadd_ps(m, _mm512_set1_ps(*fix.cast()), acc)
+        }
     }
 }
 
-impl Blocks for Q4K {
+impl Scale for SubAffine {
     /// `d * sc`, `dmin * m`.
-    type Scale = [__m512; 2];
+    type Factors = [__m512; 2];
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, [__m512; 2]) {
-        const SCALES: usize = 4 * GROUP;
-        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then eight slabs.
+    unsafe fn factors(header: *const u8, j: usize) -> [__m512; 2] {
+        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes.
         unsafe {
-            let byte = |i: usize| _mm_loadu_si128(block.add(SCALES + i * GROUP).cast());
+            let byte = |i: usize| _mm_loadu_si128(header.add((4 + i) * GROUP).cast());
             // See `quant::scale_min`.
             let (sc, min) = if j < 4 {
                 let six = _mm_set1_epi8(63);
@@ -161,9 +247,9 @@ impl Blocks for Q4K {
                 )
             };
             let float = |b| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b));
-            let d = _mm512_mul_ps(halves(block), float(sc));
-            let dmin = _mm512_mul_ps(halves(block.add(2 * GROUP)), float(min));
-            (nibbles(block.add(SCALES + 12 * GROUP + j * 256)), [d, dmin])
+            let d = _mm512_mul_ps(halves(header), float(sc));
+            let dmin = _mm512_mul_ps(halves(header.add(2 * GROUP)), float(min));
+            [d, dmin]
         }
     }
 
@@ -188,25 +274,21 @@ impl Blocks for Q4K {
     }
 }
 
-impl Blocks for Q6K {
+impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     /// `d * sc` of both sub-blocks.
-    type Scale = [__m512; 2];
+    type Factors = [__m512; 2];
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn unpack(block: *const u8, j: usize) -> (Quads, [__m512; 2]) {
-        const SCALES: usize = 2 * GROUP;
-        const SUBS: usize = SCALES + 16 * GROUP;
-        // SAFETY: 16 `d`, sixteen times 16 bytes, then sixteen times three vectors.
+    unsafe fn factors(header: *const u8, j: usize) -> [__m512; 2] {
+        // SAFETY: 16 `d`, sixteen times 16 bytes.
         unsafe {
-            let super_scale = halves(block);
+            let d = halves(header);
             let scale = |s: usize| {
-                let sc = _mm512_cvtepi8_epi32(_mm_loadu_si128(block.add(SCALES + s * GROUP).cast()));
-                _mm512_mul_ps(super_scale, _mm512_cvtepi32_ps(sc))
+                let sc = _mm512_cvtepi8_epi32(_mm_loadu_si128(header.add((2 + s) * GROUP).cast()));
+                _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc))
             };
-            let [a, b, c, d] = six_bits(block.add(SUBS + 2 * j * 192));
-            let [e, f, g, h] = six_bits(block.add(SUBS + (2 * j + 1) * 192));
-            ([a, b, c, d, e, f, g, h], [scale(2 * j), scale(2 * j + 1)])
+            [scale(2 * j), scale(2 * j + 1)]
         }
     }
 
@@ -240,39 +322,6 @@ unsafe fn halves(at: *const u8) -> __m512 {
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
 }
 
-/// A slab (see `quant::nibbles`).
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn nibbles(slab: *const u8) -> Quads {
-    let low = _mm512_set1_epi32(0x0f0f_0f0f);
-    let mut quads = [low; 8];
-    for v in 0..4 {
-        // SAFETY: a slab is four vectors.
-        let pairs = unsafe { _mm512_loadu_si512(slab.add(64 * v).cast()) };
-        quads[2 * v] = _mm512_and_si512(pairs, low);
-        quads[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), low);
-    }
-    quads
-}
-
-/// A sub-block of `quant::q6_k`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn six_bits(sub: *const u8) -> [__m512i; 4] {
-    // `a & mask | b & !mask`, by bit.
-    const SELECT: i32 = 0b1100_1010;
-    let (low, six) = (_mm512_set1_epi32(0x0f0f_0f0f), _mm512_set1_epi32(0x3f3f_3f3f));
-    // SAFETY: a sub-block is three vectors.
-    let [p, q, high] = [0, 1, 2].map(|v| unsafe { _mm512_loadu_si512(sub.add(64 * v).cast()) });
-    let join = |nibble, pair| _mm512_and_si512(_mm512_ternarylogic_epi32::<SELECT>(low, nibble, pair), six);
-    [
-        join(p, _mm512_slli_epi32::<4>(high)),
-        join(_mm512_srli_epi32::<4>(p), _mm512_slli_epi32::<2>(high)),
-        join(q, high),
-        join(_mm512_srli_epi32::<4>(q), _mm512_srli_epi32::<2>(high)),
-    ]
-}
-
 /// Adds to `int` the products of `w` with the bytes at `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
@@ -289,7 +338,7 @@ unsafe fn dot(mut int: __m512i, w: &[__m512i], x: *const i8) -> __m512i {
 /// pays to share the activations.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
+unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
     let groups = p.rows.div_ceil(GROUP);
     let mut g = 0;
     // SAFETY: the groups are in the panel.
@@ -310,7 +359,7 @@ unsafe fn panel<B: Blocks, const T: usize>(p: &Panel, x: &Bytes) {
 /// Groups `g..g + G` with all tokens of the stage.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x: &Bytes) {
+unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x: &blocking::Bytes) {
     let mut w: [*const u8; G] = core::array::from_fn(|i| p.w.wrapping_add((g + i) * p.group_bytes));
     let masks: [__mmask16; G] = core::array::from_fn(|i| tail_mask(p.rows - (g + i) * GROUP));
     let out = |i: usize, t: usize| p.out.wrapping_add(t * p.out_stride + (g + i) * GROUP);
@@ -325,7 +374,7 @@ unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x
     }
     let block_bytes = B::DTYPE.block_bytes() * GROUP;
     let steps = B::DTYPE.block_len() / 32;
-    let fixes = if let Fix::Halves(_) = B::FIX { 2 } else { 1 };
+    let fixes = if let Fix::Halves(_) = <B::Scales>::FIX { 2 } else { 1 };
     let step_bytes = block_bytes / steps;
     let chunk_bytes = p.cols / 32 * step_bytes;
     let mut at = 0;
@@ -345,13 +394,14 @@ unsafe fn tile<B: Blocks, const G: usize, const T: usize>(p: &Panel, g: usize, x
                 }
                 // SAFETY: the block is in the chunk, the same columns are in the stage.
                 unsafe {
-                    let (quads, scale) = B::unpack(w[i], j);
+                    let quads = <B::Values>::quads(w[i].add(<B::Scales>::HEADER + j * <B::Values>::SLAB));
+                    let factors = <B::Scales>::factors(w[i], j);
                     for x in x.planes() {
                         for t in 0..T {
-                            acc[i][t] = B::add(
+                            acc[i][t] = <B::Scales>::add(
                                 acc[i][t],
                                 &quads,
-                                scale,
+                                factors,
                                 x.row::<T>(t).add(at * 32),
                                 x.scales().add(at * T + t),
                                 x.fixes().add(at * fixes * T + t),

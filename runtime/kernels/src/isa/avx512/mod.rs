@@ -3,8 +3,8 @@
 use core::arch::x86_64::__mmask16;
 
 use super::vector::{self, entry_points};
-use super::{Attend, Isa};
-use crate::dtype::GROUP;
+use super::{Attend, Isa, matmuls};
+use crate::dtype::{GROUP, registry};
 use crate::ops::Gate;
 
 mod matmul_float;
@@ -17,15 +17,7 @@ entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", sha
 /// The table.
 pub static AVX512: Isa = Isa {
     name: "avx512",
-    matmul: [
-        matmul_float::f32,
-        matmul_float::f16,
-        matmul_float::bf16,
-        matmul_quant::q8_0,
-        matmul_quant::q4_0,
-        matmul_quant::q4_k,
-        matmul_quant::q6_k,
-    ],
+    matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
     sum_squares,
     scale_row,

@@ -2,24 +2,18 @@
 
 pub mod attend;
 pub mod elementwise;
-pub mod matmul;
+pub mod matmul_float;
+pub mod matmul_quant;
 pub mod norm;
 pub mod quantize;
 
-use super::Isa;
+use super::{Isa, matmuls};
+use crate::dtype::registry;
 
 /// The table.
 pub static SCALAR: Isa = Isa {
     name: "scalar",
-    matmul: [
-        matmul::f32,
-        matmul::f16,
-        matmul::bf16,
-        matmul::q8_0,
-        matmul::q4_0,
-        matmul::q4_k,
-        matmul::q6_k,
-    ],
+    matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
     sum_squares: norm::sum_squares,
     scale_row: norm::scale_row,
