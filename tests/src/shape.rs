@@ -154,7 +154,7 @@ impl Shape {
                 let rows = (0..t.rows)
                     .flat_map(|_| row(dtype, t.cols, sigma, &mut random))
                     .collect();
-                file.tensor(&t.name, &[t.rows, t.cols], ggml_id(dtype), rows)
+                file.tensor(&t.name, &[t.rows, t.cols], dtype.ggml_id(), rows)
             };
         }
         file.bytes(3)
@@ -269,47 +269,14 @@ outputs: [logits]
 /// One row of random weights of mean 0 and a standard deviation of about `sigma`.
 fn row(dtype: DType, cols: usize, sigma: f32, random: &mut Random) -> Vec<u8> {
     let mut out = vec![0; dtype.row_bytes(cols)];
-    match dtype {
-        // Blocks of any bytes are valid; only the scales must be small. Nibbles have a variance of 21, scales and
-        // minima are six bits.
-        DType::Q4K => {
-            for block in out.chunks_exact_mut(dtype.block_bytes()) {
-                block.fill_with(|| random.next_u64() as u8);
-                let d = sigma / 170.0;
-                block[..2].copy_from_slice(&quant::half::f32_to_f16(d).to_le_bytes());
-                block[2..4].copy_from_slice(&quant::half::f32_to_f16(7.5 * d).to_le_bytes());
-            }
-        }
-        // Six bits about 0 with a variance of 341, scales are signed bytes.
-        DType::Q6K => {
-            for block in out.chunks_exact_mut(dtype.block_bytes()) {
-                block.fill_with(|| random.next_u64() as u8);
-                block[208..].copy_from_slice(&quant::half::f32_to_f16(sigma / 1360.0).to_le_bytes());
-            }
-        }
-        _ => {
-            // A uniform number in -1..1 has a variance of 1/3.
-            let scale = sigma * 3f32.sqrt();
-            let floats: Vec<f32> = random.floats(cols).into_iter().map(|x| x * scale).collect();
-            assert!(
-                quant::format(dtype).encode_row(&floats, &mut out),
-                "{} can be made",
-                dtype.name()
-            );
-        }
+    let format = quant::format(dtype);
+    // A uniform number in -1..1 has a variance of 1/3.
+    let scale = sigma * 3f32.sqrt();
+    let floats: Vec<f32> = random.floats(cols).into_iter().map(|x| x * scale).collect();
+    if !format.encode_row(&floats, &mut out) {
+        // Blocks of any bytes are valid; only the scales must be small.
+        out.fill_with(|| random.next_u64() as u8);
+        format.tame(&mut out, sigma);
     }
     out
-}
-
-/// ggml's ids (`ggml.h`).
-fn ggml_id(dtype: DType) -> u32 {
-    match dtype {
-        DType::F32 => 0,
-        DType::F16 => 1,
-        DType::Q4_0 => 2,
-        DType::Q8_0 => 8,
-        DType::Q4K => 12,
-        DType::Q6K => 14,
-        DType::BF16 => 30,
-    }
 }

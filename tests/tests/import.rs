@@ -290,8 +290,15 @@ fn what_is_refused() {
     refused(&small_llama().floats("extra", &[3]), &["tensor `extra` is not used"]);
     let q5_k = Gguf::tensor(small_llama(), "output.weight", &[40, 256], 13, vec![0; 40 * 176]);
     refused(&q5_k, &["shape [40, 256], the model needs [40, 32]"]);
-    let q4_1 = Gguf::tensor(small_llama(), "output.weight", &[40, 32], 3, vec![0; 40 * 20]);
-    refused(&q4_1, &["`output.weight` is stored as Q4_1, which is not supported"]);
+    let iq4_nl = Gguf::tensor(small_llama(), "output.weight", &[40, 32], 20, vec![0; 40 * 18]);
+    refused(
+        &iq4_nl,
+        &["`output.weight` is stored as IQ4_NL, which is not supported"],
+    );
+    for (dtype, name, bytes) in [(3, "q4_1", 20), (6, "q5_0", 22), (7, "q5_1", 24)] {
+        let file = Gguf::tensor(small_llama(), "output.weight", &[40, 32], dtype, vec![0; 40 * bytes]);
+        says(&file, &[&format!("output.weight: {name}")]);
+    }
 }
 
 #[test]

@@ -157,7 +157,9 @@ fn on_disk(gguf: &Gguf) -> (tempfile::TempDir, Source) {
 #[test]
 fn floats_become_every_type_that_can_be_made() {
     let (_dir, source) = on_disk(&small_llama());
-    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0] {
+    let types = DType::ALL.into_iter().filter(|d| quant::format(*d).can_encode());
+    assert!(types.clone().count() >= 8);
+    for dtype in types {
         check(&source, all(&source, dtype));
     }
 }
@@ -177,14 +179,9 @@ fn golden_weights_of_one_and_of_many_files() {
 
 /// Blocks of random bytes whose scales are finite.
 fn blocks(dtype: DType, n: usize, random: &mut Random) -> Vec<u8> {
-    let scales: &[usize] = match dtype {
-        DType::Q6K => &[208],
-        DType::Q4K => &[0, 2],
-        _ => &[0],
-    };
     let block = |random: &mut Random| {
         let mut block: Vec<u8> = (0..dtype.block_bytes()).map(|_| random.below(256) as u8).collect();
-        for &at in scales {
+        for at in quant::format(dtype).halves() {
             // A half below 1.
             block[at + 1] &= 0x3B;
         }
@@ -196,7 +193,18 @@ fn blocks(dtype: DType, n: usize, random: &mut Random) -> Vec<u8> {
 #[test]
 fn quantised_types_pass_through_and_become_floats() {
     let mut random = Random::new(3);
-    for (dtype, ggml) in [(DType::Q8_0, 8), (DType::Q4_0, 2), (DType::Q4K, 12), (DType::Q6K, 14)] {
+    // ggml's ids are of GGUF's specification, not ours.
+    let types = [
+        (DType::Q4_0, 2),
+        (DType::Q4_1, 3),
+        (DType::Q5_0, 6),
+        (DType::Q5_1, 7),
+        (DType::Q8_0, 8),
+        (DType::Q4K, 12),
+        (DType::Q5K, 13),
+        (DType::Q6K, 14),
+    ];
+    for (dtype, ggml) in types {
         let cols = 512;
         let bytes = blocks(dtype, 19 * cols / dtype.block_len(), &mut random);
         let (_dir, source) = on_disk(&Gguf::default().tensor("t", &[19, cols], ggml, bytes));
@@ -233,7 +241,7 @@ fn all_problems_at_once_and_nothing_written() {
             .floats("block", &[4, 24])
             .floats("to_k", &[1, 256])
             .floats("x.rotary_emb.inv_freq", &[4])
-            .tensor("q5_1", &[1, 32], 7, vec![0; 24])
+            .tensor("q2_k", &[1, 256], 10, vec![0; 84])
             .tensor("k", &[2, 256], 12, bytes),
     );
     let pieces = vec![
@@ -241,7 +249,7 @@ fn all_problems_at_once_and_nothing_written() {
         item("gone", &[4], DType::F32),
         item("block", &[4, 24], DType::Q8_0),
         item("to_k", &[1, 256], DType::Q4K),
-        item("q5_1", &[1, 32], DType::F32),
+        item("q2_k", &[1, 256], DType::F32),
         item("k", &[2, 256], DType::Q6K),
     ];
     let out = dir.path().join("m.ckw");
@@ -251,7 +259,7 @@ fn all_problems_at_once_and_nothing_written() {
         "tensor `shape` has shape [4, 32], the model needs [32, 4]",
         "tensor `block` has rows of 24, not a multiple of q8_0's block of 32",
         "tensor `to_k` is stored as f32, which cannot become q4_k",
-        "`q5_1` is stored as Q5_1, which is not supported",
+        "`q2_k` is stored as Q2_K, which is not supported",
         "tensor `k` is stored as q4_k, which cannot become q6_k",
         "tensor `gone` is missing",
         "tensor `extra` is not used by the model",

@@ -74,7 +74,7 @@ fn quantised(what: &str, shape: &Shape) {
 
 #[test]
 fn quantised_weights() {
-    for dtype in [DType::Q8_0, DType::Q4_0, DType::Q4K, DType::Q6K] {
+    for dtype in DType::ALL.into_iter().filter(|d| d.quantised()) {
         for seed in 1..4 {
             let shape = Shape {
                 seed,
@@ -96,12 +96,23 @@ fn half_precision_weights() {
 #[test]
 fn mixed_types_of_weights() {
     type Mix = (&'static str, DType, &'static [(&'static str, DType)]);
-    let mixes: [Mix; 4] = [
+    let mixes: [Mix; 6] = [
         ("values q6_k", DType::Q4K, &[(".v", DType::Q6K)]),
         (
             "q4_k_m",
             DType::Q4K,
             &[(".v", DType::Q6K), (".down", DType::Q6K), ("head", DType::Q6K)],
+        ),
+        // Where rows are no multiple of 256, q4_k becomes q5_0 and q6_k becomes q8_0.
+        (
+            "q4_k_m of odd rows",
+            DType::Q5_0,
+            &[(".v", DType::Q8_0), (".down", DType::Q6K), ("head", DType::Q8_0)],
+        ),
+        (
+            "q5_k_m",
+            DType::Q5K,
+            &[(".v", DType::Q6K), (".down", DType::Q5_1), ("head", DType::Q4_1)],
         ),
         ("one float", DType::Q8_0, &[(".k", DType::F32)]),
         ("one quantised", DType::F32, &[(".gate", DType::Q4_0)]),
@@ -304,9 +315,14 @@ fn verified(shape: &Shape, how: &How, change: impl FnOnce(&mut Planned)) -> Outc
 
 #[test]
 fn verify_finds_nothing_in_sound_programs() {
-    for dtype in [DType::F32, DType::BF16, DType::Q8_0, DType::Q4K] {
+    for dtype in DType::ALL {
+        // Layout and fusion do not look at formats, only at whether there are blocks.
+        let every = matches!(dtype, DType::F32 | DType::BF16 | DType::Q8_0 | DType::Q4K);
         for layout in [Kind::Packed, Kind::Stride] {
             for fuse in [Flags::ALL, Flags::NONE] {
+                if !every && (layout, fuse) != (Kind::Packed, Flags::ALL) {
+                    continue;
+                }
                 let how = How {
                     fuse,
                     layout,

@@ -1,7 +1,8 @@
 //! Random weights of the right shapes, for benchmarks and tests.
 //!
 //! The file is a GGUF v3 with the tensor names of the model description. The numbers come from a generator of our own
-//! and integer arithmetic up to the last step, so that a seed means the same bytes on every machine.
+//! and integer arithmetic up to the last step, so that a seed means the same bytes on every machine. Types without an
+//! encoder are blocks of random bytes with scales that fit.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +18,7 @@ use ck_runtime::hash::xxh64;
 use crate::{
     diag::Diagnostic,
     graph::{Graph, OpKind, RopeScaling},
-    source::{codes, ggml_id},
+    source::codes,
 };
 
 /// Standard deviation of matrices and biases.
@@ -48,7 +49,7 @@ impl Tensor<'_> {
 /// `progress` is told the bytes that are done, and how many there are. Returns the bytes of the file.
 ///
 /// # Errors
-/// A type whose blocks do not fit the rows, or that cannot be made; whatever goes wrong while writing. Nothing is left
+/// A type whose blocks do not fit the rows; whatever goes wrong while writing. Nothing is left
 /// behind then.
 pub fn synth(
     graph: &Graph,
@@ -76,10 +77,6 @@ fn problem(t: &Tensor<'_>) -> Option<Diagnostic> {
             t.dtype.block_len()
         );
         return Some(Diagnostic::new(codes::BLOCKS, message));
-    }
-    if !crate::pack::can_encode(t.dtype) {
-        let message = format!("tensor `{name}` cannot be made as {dtype}: K-quants are only passed through");
-        return Some(Diagnostic::new(codes::CONVERSION, message).help("choose another type with `--dtype`"));
     }
     None
 }
@@ -147,11 +144,17 @@ fn write(
         let mut values = vec![1.0f32; tensor.cols];
         let mut row = vec![0; tensor.dtype.row_bytes(tensor.cols)];
         for _ in 0..tensor.rows {
-            if !tensor.ones {
-                values.fill_with(|| SIGMA * random.normal());
+            let format = quant::format(tensor.dtype);
+            if format.can_encode() {
+                if !tensor.ones {
+                    values.fill_with(|| SIGMA * random.normal());
+                }
+                let encoded = format.encode_row(&values, &mut row);
+                debug_assert!(encoded, "it can");
+            } else {
+                row.fill_with(|| random.next() as u8);
+                format.tame(&mut row, SIGMA);
             }
-            let encoded = quant::format(tensor.dtype).encode_row(&values, &mut row);
-            debug_assert!(encoded, "checked before");
             out.write_all(&row)?;
             done += row.len() as u64;
             progress(done, total);
@@ -190,7 +193,7 @@ fn header(graph: &Graph, tensors: &[Tensor<'_>]) -> Vec<u8> {
         let dims = &dims[..if tensor.vector { 1 } else { 2 }];
         out.extend((dims.len() as u32).to_le_bytes());
         out.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
-        out.extend(ggml_id(tensor.dtype).to_le_bytes());
+        out.extend(tensor.dtype.ggml_id().to_le_bytes());
         out.extend(offset.to_le_bytes());
         offset = (offset + tensor.bytes()).next_multiple_of(ALIGNMENT);
     }
@@ -289,8 +292,32 @@ mod tests {
         );
     }
 
+    /// Every type, those without an encoder too.
     #[test]
-    fn types_that_cannot_be_made() {
+    fn all_types_have_the_same_spread() {
+        let mut graph = graph();
+        graph.weights[0].cols = 512;
+        for dtype in DType::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("w.gguf");
+            synth(&graph, &path, 5, Some(dtype), &mut |_, _| {}).unwrap();
+            let source = Source::open(&path).unwrap();
+            assert_eq!(source.tensor("m").unwrap().dtype.known(), Some(dtype));
+            let mut raw = Vec::new();
+            source.read_rows("m", 0..48, &mut raw).unwrap();
+            let mut squares = 0.0;
+            let mut row = vec![0.0; 512];
+            for bytes in raw.chunks_exact(dtype.row_bytes(512)) {
+                quant::format(dtype).decode_row(bytes, &mut row);
+                squares += row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            }
+            let sigma = (squares / (48.0 * 512.0)).sqrt();
+            assert!((sigma / 0.02 - 1.0).abs() < 0.1, "{}: {sigma}", dtype.name());
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_fill_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.gguf");
         let problems = synth(&graph(), &path, 1, Some(DType::Q4K), &mut |_, _| {}).unwrap_err();

@@ -57,7 +57,7 @@ codes! {
     ROPE_DIMS "CK0144" "rotated dimensions" "A rope rotates an even number of elements, at most a head.";
     UNKNOWN_ROPE "CK0145" "unknown rope" "`rope` is one of `ropes`.";
     WEIGHT_SHAPES "CK0150" "one weight, two shapes" "Uses of one source tensor share it, so they agree on its shape.";
-    BLOCKS "CK0151" "rows do not fill blocks" "Columns of a quantised matrix are a multiple of its type's block: 32 for q8_0 and q4_0, 256 for q4_k and q6_k.";
+    BLOCKS "CK0151" "rows do not fill blocks" "Columns of a quantised matrix are a multiple of its type's block: 256 for the types that end in `_k`, 32 for the others.";
     DTYPES "CK0152" "misplaced dtype" "An entry of `dtypes` names at least one matrix, and a matrix has one entry.";
     CONTEXT "CK0160" "impossible context" "0 < context <= max_positions.";
     BATCH "CK0161" "impossible batch" "0 < batch <= context.";

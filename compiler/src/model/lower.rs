@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ck_kernels::dtype::ActType;
+use ck_kernels::dtype::{ActType, DType};
 
 use super::codes;
 use super::constants::Names;
@@ -13,7 +13,7 @@ use super::ropes;
 use super::scope::{DefId, Scopes};
 use super::sink::{Sink, Span};
 use super::site::{Context, MAX_DIM, Operand, RopeDef, Site, Symbol};
-use super::syntax::{Bound, Carry, Document, InputType, Item, KvType, OpItem, Repeat, Section, WeightType};
+use super::syntax::{Bound, Carry, Document, InputType, Item, KvType, OpItem, Repeat, Section};
 use super::weights::Table;
 use super::{LoadOptions, Origins};
 use crate::diag::Diagnostic;
@@ -110,7 +110,7 @@ fn kv_type(document: &Document) -> ActType {
     match document.kv.as_ref().and_then(|kv| kv.0) {
         Some(KvType::F32) => ActType::F32,
         Some(KvType::F16) => ActType::F16,
-        None if weights.is_some_and(|dtype| dtype.value == WeightType::F32) => ActType::F32,
+        None if weights.is_some_and(|dtype| dtype.value.0 == DType::F32) => ActType::F32,
         None => ActType::F16,
     }
 }

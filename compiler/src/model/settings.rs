@@ -95,7 +95,7 @@ pub fn read(document: &Document, graph: &Graph, sink: &mut Sink) -> Option<Setti
     };
     Some(Settings {
         weights: file.value.clone(),
-        dtype: weights.dtype.0.as_ref()?.value.dtype(),
+        dtype: weights.dtype.0.as_ref()?.value.0,
         tokenizer: match tokenizer {
             None => None,
             Some(path) => Some(path?.value.clone()),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use ck_kernels::dtype::DType;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::codes;
@@ -87,23 +88,28 @@ record! {
     }
 }
 
-choice! {
-    /// Storage of a matrix; names and blocks are ggml's.
-    pub enum WeightType as "a type of matrices" {
-        /// IEEE single.
-        F32 = "f32",
-        /// IEEE half.
-        F16 = "f16",
-        /// The upper half of an IEEE single.
-        Bf16 = "bf16",
-        /// 8.5 bits a weight, blocks of 32.
-        Q8_0 = "q8_0",
-        /// 4.5 bits a weight, blocks of 32.
-        Q4_0 = "q4_0",
-        /// 4.5 bits a weight, blocks of 256.
-        Q4K = "q4_k",
-        /// 6.5625 bits a weight, blocks of 256.
-        Q6K = "q6_k",
+/// Storage of a matrix; names and blocks are ggml's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightType(pub DType);
+
+impl Decode for WeightType {
+    fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
+        let words = DType::ALL.map(|dtype| (dtype.name(), WeightType(dtype)));
+        decode_word(node, "a type of matrices", &words, sink)
+    }
+}
+
+impl JsonSchema for WeightType {
+    fn schema_name() -> Cow<'static, str> {
+        "WeightType".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let word = |dtype: DType| json_schema!({"type": "string", "const": dtype.name(), "description": dtype.about()});
+        json_schema!({
+            "oneOf": DType::ALL.map(word),
+            "description": "Storage of a matrix; names and blocks are ggml's.",
+        })
     }
 }
 

@@ -14,21 +14,6 @@ use crate::graph::{Weight, WeightId};
 /// Patterns with `*` in one file: bounds the time to match them.
 const MAX_PATTERNS: usize = 256;
 
-impl WeightType {
-    /// The type of the kernels.
-    pub fn dtype(self) -> DType {
-        match self {
-            WeightType::F32 => DType::F32,
-            WeightType::F16 => DType::F16,
-            WeightType::Bf16 => DType::BF16,
-            WeightType::Q8_0 => DType::Q8_0,
-            WeightType::Q4_0 => DType::Q4_0,
-            WeightType::Q4K => DType::Q4K,
-            WeightType::Q6K => DType::Q6K,
-        }
-    }
-}
-
 /// The shape that a use gives a source tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -175,7 +160,7 @@ impl Table {
         }
         let rule = matching.first().map(|rule| &rule.dtype).or(self.dtype.as_ref());
         let Some(rule) = rule else { return DType::F32 };
-        let dtype = rule.value.dtype();
+        let dtype = rule.value.0;
         let block = dtype.block_len();
         if !cols.is_multiple_of(block) {
             sink.push(

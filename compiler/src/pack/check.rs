@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ck_kernels::dtype::DType;
+use ck_kernels::{dtype::DType, quant};
 
-use super::{Item, convert::can_encode};
+use super::Item;
 use crate::{
     diag::Diagnostic,
     source::{Source, TensorInfo, codes},
@@ -117,10 +117,10 @@ fn problem(source: &Source, info: &TensorInfo, item: &Item) -> Option<Diagnostic
         );
         return Some(Diagnostic::new(codes::BLOCKS, message));
     }
-    if from != to && !can_encode(to) {
+    if from != to && !quant::format(to).can_encode() {
         let encodable: Vec<&str> = DType::ALL
             .into_iter()
-            .filter(|&d| can_encode(d))
+            .filter(|&d| quant::format(d).can_encode())
             .map(DType::name)
             .collect();
         let message = format!(

@@ -2,11 +2,6 @@
 
 use ck_kernels::{dtype::DType, quant};
 
-/// Whether rows can be written as `to`, other than by copying: K-quants can only be passed through.
-pub fn can_encode(to: DType) -> bool {
-    matches!(to, DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 | DType::Q4_0)
-}
-
 /// Converts rows of `cols` elements; equal types are copied bit for bit.
 pub struct Converter {
     from: DType,
@@ -45,19 +40,5 @@ impl Converter {
             assert!(encoded, "{} is a type that `check` lets through", self.to.name());
         }
         &self.out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encodable_types_are_those_with_an_encoder() {
-        for dtype in DType::ALL {
-            let cols = dtype.block_len();
-            let written = quant::format(dtype).encode_row(&vec![0.0; cols], &mut vec![0; dtype.row_bytes(cols)]);
-            assert_eq!(can_encode(dtype), written, "{}", dtype.name());
-        }
     }
 }

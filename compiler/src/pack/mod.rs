@@ -26,7 +26,6 @@ use ck_runtime::{
 
 pub use check::check;
 use convert::Converter;
-pub(crate) use convert::can_encode;
 
 use crate::{
     diag::Diagnostic,

@@ -10,8 +10,7 @@ struct Type(u32, &'static str, u64, u64);
 /// Types that are known by size but cannot be read, and ids of types that were removed.
 #[rustfmt::skip]
 const UNSUPPORTED: &[Type] = &[
-    Type(3, "Q4_1", 32, 20), Type(6, "Q5_0", 32, 22), Type(7, "Q5_1", 32, 24), Type(9, "Q8_1", 32, 36),
-    Type(10, "Q2_K", 256, 84), Type(11, "Q3_K", 256, 110), Type(13, "Q5_K", 256, 176), Type(15, "Q8_K", 256, 292),
+    Type(9, "Q8_1", 32, 36), Type(10, "Q2_K", 256, 84), Type(11, "Q3_K", 256, 110), Type(15, "Q8_K", 256, 292),
     Type(16, "IQ2_XXS", 256, 66), Type(17, "IQ2_XS", 256, 74), Type(18, "IQ3_XXS", 256, 98),
     Type(19, "IQ1_S", 256, 50), Type(20, "IQ4_NL", 32, 18), Type(21, "IQ3_S", 256, 110), Type(22, "IQ2_S", 256, 82),
     Type(23, "IQ4_XS", 256, 136), Type(24, "I8", 1, 1), Type(25, "I16", 1, 2), Type(26, "I32", 1, 4),
@@ -19,19 +18,9 @@ const UNSUPPORTED: &[Type] = &[
     Type(35, "TQ2_0", 256, 66), Type(39, "MXFP4", 32, 17),
 ];
 
-const SUPPORTED: [(u32, DType); 7] = [
-    (0, DType::F32),
-    (1, DType::F16),
-    (2, DType::Q4_0),
-    (8, DType::Q8_0),
-    (12, DType::Q4K),
-    (14, DType::Q6K),
-    (30, DType::BF16),
-];
-
 /// A type and, where it is known, its block: elements, bytes.
 pub(super) fn of_id(id: u32) -> (SourceType, Option<(u64, u64)>) {
-    if let Some(&(_, dtype)) = SUPPORTED.iter().find(|(known, _)| *known == id) {
+    if let Some(dtype) = DType::ALL.into_iter().find(|dtype| dtype.ggml_id() == id) {
         return (
             SourceType::Known(dtype),
             Some((dtype.block_len() as u64, dtype.block_bytes() as u64)),
@@ -41,10 +30,4 @@ pub(super) fn of_id(id: u32) -> (SourceType, Option<(u64, u64)>) {
         Some(&Type(_, name, len, bytes)) => (SourceType::Unsupported(name.to_owned()), Some((len, bytes))),
         None => (SourceType::Unsupported(format!("ggml type {id}")), None),
     }
-}
-
-/// The id a type has in a GGUF file.
-pub fn id_of(dtype: DType) -> u32 {
-    let at = SUPPORTED.iter().position(|(_, known)| *known == dtype);
-    SUPPORTED[at.expect("every DType has a ggml id")].0
 }

@@ -22,7 +22,6 @@ use std::{
 
 use ck_kernels::{dtype::DType, quant};
 
-pub(crate) use ggml::id_of as ggml_id;
 pub use metadata::{Array, Metadata, Strings, Value};
 
 use crate::diag::Diagnostic;
