@@ -10,6 +10,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct Case {
     head_dim: usize,
+    heads: usize,
     pos: usize,
     tokens: usize,
     window: usize,
@@ -30,15 +31,17 @@ fn cases() -> impl Strategy<Value = Case> {
             Just(256),
             1usize..=256
         ],
+        1usize..=9,
         0usize..200,
-        1usize..20,
+        prop_oneof![1usize..20, 1usize..80],
         prop_oneof![Just(usize::MAX), 1usize..100],
         prop_oneof![Just(0.0f32), 0.5f32..5.0],
         any::<bool>(),
         any::<u64>(),
     )
-        .prop_map(|(head_dim, pos, tokens, window, softcap, half, seed)| Case {
+        .prop_map(|(head_dim, heads, pos, tokens, window, softcap, half, seed)| Case {
             head_dim,
+            heads,
             pos,
             tokens,
             window,
@@ -48,7 +51,7 @@ fn cases() -> impl Strategy<Value = Case> {
         })
 }
 
-/// Queries, and one head's cache: what lies behind the last position is NaN, and the allocation ends with the context.
+/// Queries of the heads that share a cache, `[tokens][heads][head_dim]`, and that cache: what lies behind the last position is NaN, and the allocation ends with the context.
 struct Data {
     q: Vec<f32>,
     keys: Vec<f32>,
@@ -74,7 +77,7 @@ impl Data {
                 })
                 .collect()
         };
-        let (q, keys, values) = (round(case.tokens * n), round(seen * n), round(seen * n));
+        let (q, keys, values) = (round(case.tokens * case.heads * n), round(seen * n), round(seen * n));
         let mut tiled = vec![f32::NAN; context * n];
         let mut rows = tiled.clone();
         for p in 0..seen {
@@ -101,29 +104,42 @@ impl Data {
 
     /// Runs the queries in calls of the given numbers of tokens.
     fn attend(&self, isa: &Isa, case: &Case, cuts: &[usize]) -> Vec<f32> {
+        self.attend_heads(isa, case, cuts, case.heads)
+    }
+
+    /// The same with at most `most` heads in a call.
+    fn attend_heads(&self, isa: &Isa, case: &Case, cuts: &[usize], most: usize) -> Vec<f32> {
         let n = case.head_dim;
+        let stride = case.heads * n;
         let mut out = self.q.clone();
         let mut t = 0;
-        for &tokens in cuts {
-            let queries = out[t * n..].as_mut_ptr();
+        let calls = cuts
+            .iter()
+            .flat_map(|tokens| (0..case.heads).step_by(most).map(move |head| (*tokens, head)));
+        for (tokens, head) in calls {
+            let queries = out[t * stride + head * n..].as_mut_ptr();
+            let heads = most.min(case.heads - head);
             let call = Attend {
                 q: queries,
-                q_stride: n,
+                q_stride: stride,
                 out: queries,
-                out_stride: n,
+                out_stride: stride,
                 k: self.k.as_ptr(),
                 v: self.v.as_ptr(),
                 half: case.half,
                 head_dim: n,
+                heads,
                 tokens,
                 pos: case.pos + t,
                 scale: 0.7,
                 softcap: case.softcap,
                 window: case.window,
             };
-            // SAFETY: rows of `n`, in place; the cache has every position.
+            // SAFETY: rows of `heads * n`, in place; the cache has every position.
             unsafe { (isa.attend)(&call) };
-            t += tokens;
+            if head + heads == case.heads {
+                t += tokens;
+            }
         }
         out
     }
@@ -131,14 +147,14 @@ impl Data {
     fn expected(&self, case: &Case) -> Vec<f32> {
         let n = case.head_dim;
         let mut out = Vec::new();
-        for t in 0..case.tokens {
-            let p = case.pos + t;
+        for row in 0..case.tokens * case.heads {
+            let p = case.pos + row / case.heads;
             let seen = p.saturating_sub(case.window.saturating_sub(1))..=p;
             let scores: Vec<f64> = seen
                 .clone()
                 .map(|j| {
                     let dot: f64 = (0..n)
-                        .map(|d| f64::from(self.q[t * n + d]) * f64::from(self.keys[j * n + d]))
+                        .map(|d| f64::from(self.q[row * n + d]) * f64::from(self.keys[j * n + d]))
                         .sum();
                     let cap = f64::from(case.softcap);
                     let score = dot * f64::from(0.7f32);
@@ -173,13 +189,14 @@ proptest! {
     }
 
     #[test]
-    fn does_not_depend_on_how_queries_are_cut(case in cases(), at in 0usize..20) {
+    fn does_not_depend_on_how_queries_are_cut(case in cases(), at in 0usize..80, heads in 1usize..9) {
         let data = Data::new(&case);
         let at = at.min(case.tokens - 1);
         for isa in supported() {
             let whole = bits(&data.attend(isa, &case, &[case.tokens]));
             prop_assert_eq!(&whole, &bits(&data.attend(isa, &case, &vec![1; case.tokens])));
             prop_assert_eq!(&whole, &bits(&data.attend(isa, &case, &[at, case.tokens - at])));
+            prop_assert_eq!(&whole, &bits(&data.attend_heads(isa, &case, &[case.tokens], heads)));
         }
     }
 }
@@ -188,6 +205,7 @@ proptest! {
 fn scores_far_apart_stay_finite() {
     let case = Case {
         head_dim: 16,
+        heads: 3,
         pos: 150,
         tokens: 6,
         window: usize::MAX,

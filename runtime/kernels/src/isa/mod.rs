@@ -58,14 +58,14 @@ pub struct Matmul {
     pub out_stride: usize,
 }
 
-/// Attention of `tokens` consecutive queries of one query head over the cache of its key/value head, causal:
-/// the query at position `p` sees positions `p.saturating_sub(window - 1)..=p`.
+/// Attention of `tokens` consecutive tokens, with the queries of some of the heads that share a key/value head, over
+/// the cache of that one, causal: a query at position `p` sees positions `p.saturating_sub(window - 1)..=p`.
 /// Online softmax in tiles of positions aligned to absolute positions; scores are never stored beyond a tile, and one
 /// query's result does not depend on which other queries are in the call.
 pub struct Attend {
-    /// Queries, f32, this head's first element of the first token.
+    /// Queries, f32, the first head's first element of the first token; the heads follow each other.
     pub q: *const f32,
-    /// Floats from one token's query to the next.
+    /// Floats from one token's queries to the next.
     pub q_stride: usize,
     /// Outputs, f32, same geometry as `q`; may be the same memory as `q`.
     pub out: *mut f32,
@@ -79,9 +79,11 @@ pub struct Attend {
     pub half: bool,
     /// Elements of a head, at most 256.
     pub head_dim: usize,
-    /// Queries.
+    /// Query heads.
+    pub heads: usize,
+    /// Tokens.
     pub tokens: usize,
-    /// Position of the first query.
+    /// Position of the first token.
     pub pos: usize,
     /// Score = scale * dot(q, k).
     pub scale: f32,

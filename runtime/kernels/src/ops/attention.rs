@@ -33,33 +33,30 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Attention of head `head` for `tokens`.
+    /// Attention of `heads`, which share a key/value head, for `tokens`.
     ///
     /// # Safety
     /// As [`Kernel::run`]; the part belongs to this worker.
-    pub(super) unsafe fn part(&self, ctx: &Ctx<'_>, head: usize, tokens: Range<usize>) {
-        if tokens.is_empty() {
+    unsafe fn part(&self, ctx: &Ctx<'_>, heads: Range<usize>, tokens: Range<usize>) {
+        if tokens.is_empty() || heads.is_empty() {
             return;
         }
         let cache = &self.cache;
         let n = cache.head_dim;
-        assert!(
-            self.heads > 0 && self.heads.is_multiple_of(cache.kv_heads),
-            "heads are shared evenly"
-        );
         assert!(ctx.pos + tokens.end <= cache.context, "position outside the cache");
-        let kv_head = head / (self.heads / cache.kv_heads);
+        let kv_head = heads.start / self.group();
         let q = Rows::f32(ctx, &self.q, ctx.tokens);
         let out = Rows::f32(ctx, &self.out, ctx.tokens);
         let attend = Attend {
-            q: q.at(tokens.start, head * n, n),
+            q: q.at(tokens.start, heads.start * n, heads.len() * n),
             q_stride: q.floats(),
-            out: out.at(tokens.start, head * n, n),
+            out: out.at(tokens.start, heads.start * n, heads.len() * n),
             out_stride: out.floats(),
             k: cache.head(ctx, cache.k, kv_head),
             v: cache.head(ctx, cache.v, kv_head),
             half: cache.act == ActType::F16,
             head_dim: n,
+            heads: heads.len(),
             tokens: tokens.len(),
             pos: ctx.pos + tokens.start,
             scale: self.scale,
@@ -69,6 +66,46 @@ impl Attention {
         // SAFETY: rows and heads were checked to be in the arena; positions up to the last query's are in the cache.
         unsafe { (ctx.isa.attend)(&attend) };
     }
+
+    /// Query heads that share a key/value head.
+    fn group(&self) -> usize {
+        assert!(
+            self.heads > 0 && self.heads.is_multiple_of(self.cache.kv_heads),
+            "heads are shared evenly"
+        );
+        self.heads / self.cache.kv_heads
+    }
+
+    /// Attention of all heads for `tokens`.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; the tokens belong to this worker.
+    pub(super) unsafe fn tokens(&self, ctx: &Ctx<'_>, tokens: Range<usize>) {
+        let group = self.group();
+        for head in (0..self.heads).step_by(group) {
+            // SAFETY: the caller's contract.
+            unsafe { self.part(ctx, head..head + group, tokens.clone()) };
+        }
+    }
+
+    /// This worker's share of all heads, each cut into tiles of tokens. In the order of the pieces, the heads of a group
+    /// follow each other tile by tile, so that most of a share are whole groups.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    unsafe fn heads(&self, ctx: &Ctx<'_>) {
+        let (group, tiles) = (self.group(), ctx.tokens.div_ceil(TILE));
+        let mut share = split(self.heads * tiles, 1, ctx.ith, ctx.nth);
+        while !share.is_empty() {
+            let (tile, within) = (share.start / group, share.start % group);
+            let heads = (group - within).min(share.len());
+            let first = tile / tiles * group + within;
+            let token = tile % tiles * TILE;
+            // SAFETY: the caller's contract; the shares of the workers are disjoint.
+            unsafe { self.part(ctx, first..first + heads, token..(token + TILE).min(ctx.tokens)) };
+            share.start += heads;
+        }
+    }
 }
 
 impl Kernel for Attention {
@@ -77,23 +114,17 @@ impl Kernel for Attention {
     }
 
     unsafe fn run(&self, ctx: &Ctx<'_>) {
-        if self.axis == Axis::Heads {
-            let tiles = ctx.tokens.div_ceil(TILE);
-            for item in split(self.heads * tiles, 1, ctx.ith, ctx.nth) {
-                let first = item % tiles * TILE;
-                // SAFETY: the caller's contract; items are disjoint.
-                unsafe { self.part(ctx, item / tiles, first..(first + TILE).min(ctx.tokens)) };
-            }
-            return;
-        }
         assert!(
             !matches!(self.axis, Axis::Columns { .. }),
             "attention is divided by heads or tokens"
         );
-        let share = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth);
-        for head in 0..self.heads {
-            // SAFETY: the caller's contract; tokens are disjoint.
-            unsafe { self.part(ctx, head, share.tokens.clone()) };
+        // SAFETY: the caller's contract.
+        unsafe {
+            if self.axis == Axis::Heads {
+                self.heads(ctx);
+            } else {
+                self.tokens(ctx, self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens);
+            }
         }
     }
 }

@@ -338,9 +338,7 @@ impl Kernel for AttentionProject {
         let weights = core::iter::once(self.part.weight);
         // SAFETY: the caller's contract; this worker owns whole tokens.
         unsafe {
-            for head in 0..self.attention.heads {
-                self.attention.part(ctx, head, tokens.clone());
-            }
+            self.attention.tokens(ctx, tokens.clone());
             let inputs = Inputs::prepare(ctx, &source, weights, &self.workspace, self.axis, tokens);
             self.part.run(ctx, &inputs, self.axis);
         }

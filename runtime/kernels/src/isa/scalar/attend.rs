@@ -10,16 +10,18 @@ const MAX_HEAD: usize = 256;
 /// See [`Attend`].
 ///
 /// # Safety
-/// - `q` and `out` are valid for `tokens` rows of `head_dim` floats at their strides; they are the same or disjoint.
+/// - `q` and `out` are valid for `tokens` rows of `heads * head_dim` floats at their strides; they are the same or
+///   disjoint.
 /// - `k` and `v` are valid and written up to position `pos + tokens - 1`, in whole tiles of 16 positions for `k`.
 pub unsafe fn attend(a: &Attend) {
     assert!(a.head_dim <= MAX_HEAD, "a head has at most 256 elements");
-    for t in 0..a.tokens {
+    for row in 0..a.tokens * a.heads {
+        let (t, head) = (row / a.heads, row % a.heads * a.head_dim);
         let mut query = [0.0f32; MAX_HEAD];
         let mut sums = [0.0f32; MAX_HEAD];
         for d in 0..a.head_dim {
             // SAFETY: `t < tokens`, `d < head_dim`.
-            query[d] = unsafe { *a.q.add(t * a.q_stride + d) };
+            query[d] = unsafe { *a.q.add(t * a.q_stride + head + d) };
         }
         let mut max = f32::NEG_INFINITY;
         let mut total = 0.0f32;
@@ -51,7 +53,7 @@ pub unsafe fn attend(a: &Attend) {
         }
         for d in 0..a.head_dim {
             // SAFETY: `t < tokens`, `d < head_dim`; the query of this row has been read.
-            unsafe { *a.out.add(t * a.out_stride + d) = sums[d] / total };
+            unsafe { *a.out.add(t * a.out_stride + head + d) = sums[d] / total };
         }
     }
 }

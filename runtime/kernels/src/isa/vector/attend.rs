@@ -1,9 +1,11 @@
 //! Attention: online softmax over tiles of positions.
 //!
-//! Several queries at once share the loads of keys and values. What is computed for one query never depends on the
-//! others: a lane of a score adds up over the head in order, a value is added position by position in order, and
-//! positions a query does not see are left out, not multiplied by zero (they may hold anything).
+//! A tile of keys and values stays in the L1 cache while all queries of the call pass it; several queries at once share
+//! its loads. What is computed for one query never depends on the others: a lane of a score adds up over the head in
+//! order, a value is added position by position in order, and positions a query does not see are left out, not
+//! multiplied by zero (they may hold anything).
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::{LANES, Pack, exp, keep, load_half_first, tanh};
@@ -15,27 +17,59 @@ const TILE: usize = 64;
 const MAX_HEAD: usize = 256;
 /// Queries that share loads.
 const QUERIES: usize = 4;
+/// Queries that pass a tile before the next one comes: their states stay in the L2 cache.
+const ROWS: usize = 64;
 
 /// Online softmax of one query.
 #[repr(align(64))]
 struct State {
     /// Scores of a tile, then their weights.
     weights: [f32; TILE],
-    /// Weighted values so far.
+    /// Weighted values so far; as many as a head has elements.
     sums: [f32; MAX_HEAD],
     /// Weights so far, by lane.
     total: [f32; LANES],
     /// Largest score so far.
     max: f32,
+    /// The query.
+    query: *const f32,
+    /// Where its result goes.
+    out: *mut f32,
+    /// The positions that it sees.
+    visible: Range<usize>,
 }
 
 impl State {
-    const NEW: State = State {
-        weights: [0.0; TILE],
-        sums: [0.0; MAX_HEAD],
-        total: [0.0; LANES],
-        max: f32::NEG_INFINITY,
-    };
+    /// Of row `row` of the call.
+    ///
+    /// # Safety
+    /// As [`attend`]; there is such a row.
+    unsafe fn new(a: &Attend, row: usize) -> State {
+        let (token, head) = (row / a.heads, row % a.heads * a.head_dim);
+        // SAFETY: the head of a token of the call.
+        let (query, out) = unsafe {
+            (
+                a.q.add(token * a.q_stride + head),
+                a.out.add(token * a.out_stride + head),
+            )
+        };
+        State {
+            weights: [0.0; TILE],
+            sums: [0.0; MAX_HEAD],
+            total: [0.0; LANES],
+            max: f32::NEG_INFINITY,
+            query,
+            out,
+            visible: visible(a.pos + token, a.window),
+        }
+    }
+
+    /// What the query sees of the tile at `start`, counted from there.
+    fn seen(&self, start: usize) -> Range<usize> {
+        let lo = self.visible.start.saturating_sub(start).min(TILE);
+        let hi = self.visible.end.saturating_sub(start).min(TILE);
+        if lo < hi { lo..hi } else { 0..0 }
+    }
 }
 
 /// See [`Attend`]. `KEYS` and `DIMS` are tiles of keys and packs of a value held in registers for [`QUERIES`] queries,
@@ -55,79 +89,94 @@ pub(in crate::isa) unsafe fn attend<
     a: &Attend,
 ) {
     assert!(a.head_dim <= MAX_HEAD, "a head has at most 256 elements");
-    let shared = a.tokens / QUERIES * QUERIES;
-    for t in (0..shared).step_by(QUERIES) {
-        // SAFETY: the caller's contract.
-        unsafe { block::<P, HALF, QUERIES, KEYS, DIMS, DIMS1>(a, t) };
-    }
-    for t in shared..a.tokens {
-        // SAFETY: the caller's contract.
-        unsafe { block::<P, HALF, 1, KEYS1, DIMS1, DIMS1>(a, t) };
+    let mut states = [const { MaybeUninit::<State>::uninit() }; ROWS];
+    let all = a.tokens * a.heads;
+    for row in (0..all).step_by(ROWS) {
+        let rows = ROWS.min(all - row);
+        for (i, state) in states[..rows].iter_mut().enumerate() {
+            // SAFETY: `row + i < all`.
+            state.write(unsafe { State::new(a, row + i) });
+        }
+        // SAFETY: the first `rows` states have just been written.
+        let states = unsafe { core::slice::from_raw_parts_mut(states.as_mut_ptr().cast::<State>(), rows) };
+        // Both ends of what is seen grow from row to row.
+        let (first, last) = (states[0].visible.start, states[rows - 1].visible.end);
+        for start in (first / TILE * TILE..last).step_by(TILE) {
+            let (shared, single) = states.as_chunks_mut::<QUERIES>();
+            // SAFETY: the caller's contract.
+            unsafe {
+                for states in shared {
+                    block::<P, HALF, QUERIES, KEYS, DIMS, DIMS1>(a, start, states);
+                }
+                for state in single {
+                    block::<P, HALF, 1, KEYS1, DIMS1, DIMS1>(a, start, core::array::from_mut(state));
+                }
+            }
+        }
+        for state in states {
+            // SAFETY: the query of this row is not needed any more.
+            unsafe { finish::<P>(a, state) };
+        }
     }
 }
 
-/// The queries `t..t + Q`.
+/// Some queries and the tile at `start`.
 ///
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
 unsafe fn block<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize, const DIMS: usize, const DIMS1: usize>(
     a: &Attend,
-    t: usize,
+    start: usize,
+    states: &mut [State; Q],
 ) {
-    let mut states = [const { State::NEW }; Q];
-    let first = visible(a.pos + t, a.window).start;
-    let last = a.pos + t + Q;
-    for start in (first / TILE * TILE..last).step_by(TILE) {
-        // What each query sees of the tile. Both ends grow from query to query.
-        let mut seen = [const { 0..0 }; Q];
-        for (q, seen) in seen.iter_mut().enumerate() {
-            let all = visible(a.pos + t + q, a.window);
-            let lo = all.start.saturating_sub(start).min(TILE);
-            let hi = all.end.saturating_sub(start).min(TILE);
-            *seen = if lo < hi { lo..hi } else { 0..0 };
+    let mut seen = [const { 0..0 }; Q];
+    for (seen, state) in seen.iter_mut().zip(states.iter()) {
+        *seen = state.seen(start);
+    }
+    let some = || seen.iter().filter(|r| !r.is_empty());
+    let Some(lo) = some().map(|r| r.start).min() else {
+        return;
+    };
+    let hi = some().map(|r| r.end).max().unwrap_or(0);
+    // SAFETY: the positions `lo..hi` of the tile are in the cache, and keys are there in whole tiles of `LANES`.
+    unsafe {
+        score::<P, HALF, Q, KEYS>(a, start, lo / LANES..hi.div_ceil(LANES), states);
+        for (state, seen) in states.iter_mut().zip(&seen) {
+            weigh::<P>(a, state, seen);
         }
-        let lo = seen
-            .iter()
-            .filter(|r| !r.is_empty())
-            .map(|r| r.start)
-            .min()
-            .unwrap_or(0);
-        let hi = seen.iter().map(|r| r.end).max().unwrap_or(0);
-        // SAFETY: the positions `lo..hi` of the tile are in the cache, and keys are there in whole tiles of `LANES`.
-        unsafe {
-            score::<P, HALF, Q, KEYS>(a, t, start, lo / LANES..hi.div_ceil(LANES), &mut states);
+        let common =
+            seen.iter().map(|r| r.start).max().unwrap_or(0).max(lo)..seen.iter().map(|r| r.end).min().unwrap_or(0);
+        if Q == 1 || common.is_empty() {
             for (state, seen) in states.iter_mut().zip(&seen) {
-                weigh::<P>(a, state, seen);
+                add_values::<P, HALF, 1, DIMS1>(a, start, seen.clone(), core::array::from_mut(state));
             }
-            let common =
-                lo.max(seen.iter().map(|r| r.start).max().unwrap_or(0))..seen.iter().map(|r| r.end).min().unwrap_or(0);
-            if Q == 1 || common.is_empty() {
-                for (state, seen) in states.iter_mut().zip(&seen) {
-                    add_values::<P, HALF, 1, DIMS1>(a, start, seen.clone(), core::array::from_mut(state));
-                }
-            } else {
-                for (state, seen) in states.iter_mut().zip(&seen) {
-                    let lead = seen.start..common.start;
-                    add_values::<P, HALF, 1, DIMS1>(a, start, lead, core::array::from_mut(state));
-                }
-                add_values::<P, HALF, Q, DIMS>(a, start, common.clone(), &mut states);
-                for (state, seen) in states.iter_mut().zip(&seen) {
-                    let rest = common.end..seen.end;
-                    add_values::<P, HALF, 1, DIMS1>(a, start, rest, core::array::from_mut(state));
-                }
+        } else {
+            for (state, seen) in states.iter_mut().zip(&seen) {
+                let lead = seen.start..common.start;
+                add_values::<P, HALF, 1, DIMS1>(a, start, lead, core::array::from_mut(state));
+            }
+            add_values::<P, HALF, Q, DIMS>(a, start, common.clone(), states);
+            for (state, seen) in states.iter_mut().zip(&seen) {
+                let rest = common.end..seen.end;
+                add_values::<P, HALF, 1, DIMS1>(a, start, rest, core::array::from_mut(state));
             }
         }
     }
-    for (q, state) in states.iter().enumerate() {
-        // SAFETY: row `t + q` is one of the outputs; its query is not needed any more.
-        unsafe {
-            let total = P::splat(P::load(state.total.as_ptr()).sum());
-            let out = a.out.add((t + q) * a.out_stride);
-            for d in (0..a.head_dim).step_by(LANES) {
-                let y = P::load(state.sums.as_ptr().add(d)).div(total);
-                y.store_first(out.add(d), (a.head_dim - d).min(LANES));
-            }
+}
+
+/// Writes the result of a query that has seen all tiles.
+///
+/// # Safety
+/// As [`attend`]; the query is not needed any more.
+#[inline(always)]
+unsafe fn finish<P: Pack>(a: &Attend, state: &State) {
+    // SAFETY: a head's packs are inside `sums`, and `out` has a head's elements.
+    unsafe {
+        let total = P::splat(P::load(state.total.as_ptr()).sum());
+        for d in (0..a.head_dim).step_by(LANES) {
+            let y = P::load(state.sums.as_ptr().add(d)).div(total);
+            y.store_first(state.out.add(d), (a.head_dim - d).min(LANES));
         }
     }
 }
@@ -171,7 +220,6 @@ unsafe fn load_first<P: Pack, const HALF: bool>(base: *const u8, i: usize, n: us
 #[inline(always)]
 unsafe fn score<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize>(
     a: &Attend,
-    t: usize,
     start: usize,
     groups: Range<usize>,
     states: &mut [State; Q],
@@ -180,11 +228,11 @@ unsafe fn score<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize>(
     // SAFETY: the caller's contract.
     unsafe {
         while g + KEYS <= groups.end {
-            score_groups::<P, HALF, Q, KEYS>(a, t, start, g, states);
+            score_groups::<P, HALF, Q, KEYS>(a, start, g, states);
             g += KEYS;
         }
         while g < groups.end {
-            score_groups::<P, HALF, Q, 1>(a, t, start, g, states);
+            score_groups::<P, HALF, Q, 1>(a, start, g, states);
             g += 1;
         }
     }
@@ -197,7 +245,6 @@ unsafe fn score<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize>(
 #[inline(always)]
 unsafe fn score_groups<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize>(
     a: &Attend,
-    t: usize,
     start: usize,
     g: usize,
     states: &mut [State; Q],
@@ -206,15 +253,14 @@ unsafe fn score_groups<P: Pack, const HALF: bool, const Q: usize, const KEYS: us
     let base = (start / LANES + g) * tile;
     // SAFETY: element `d` of each group's keys and of each query is there.
     unsafe {
-        let query = a.q.add(t * a.q_stride);
         let mut dots = [[P::splat(0.0); KEYS]; Q];
         for d in 0..a.head_dim {
             let mut keys = [P::splat(0.0); KEYS];
             for (j, key) in keys.iter_mut().enumerate() {
                 *key = load::<P, HALF>(a.k, base + j * tile + d * LANES);
             }
-            for (q, dots) in dots.iter_mut().enumerate() {
-                let x = P::splat(*query.add(q * a.q_stride + d));
+            for (dots, state) in dots.iter_mut().zip(states.iter()) {
+                let x = P::splat(*state.query.add(d));
                 for (dot, key) in dots.iter_mut().zip(keys) {
                     *dot = x.fma(key, *dot);
                 }
