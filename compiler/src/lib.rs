@@ -21,6 +21,7 @@ pub mod explain;
 pub mod shortage;
 pub mod sweep;
 pub mod verify;
+pub mod bench;
 
 pub mod diag;
 mod glob;

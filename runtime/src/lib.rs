@@ -5,9 +5,11 @@
 //! - [`machine`]: the three put together; [`runner`]: that with a program,
 //! - [`tokenizer`], [`sample`]: text in, text out,
 //! - [`report`], [`cli`]: what the machine did, and the command line,
+//! - [`bench`], [`profile`]: what the machine can do, how near the kernels come, and where a program's time goes,
 //! - [`debug`]: what a program compiled for debugging checks about itself.
 
 pub mod arena;
+pub mod bench;
 pub mod cli;
 pub mod debug;
 pub mod error;
@@ -16,6 +18,7 @@ mod json;
 pub mod layout;
 pub mod machine;
 pub mod pool;
+pub mod profile;
 pub mod program;
 pub mod report;
 pub mod runner;

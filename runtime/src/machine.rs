@@ -17,6 +17,7 @@ use crate::arena::Arena;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::pool::{Pool, Seat};
+use crate::profile::Profile;
 use crate::program::{Lines, Worker};
 use crate::report::Report;
 use crate::weights::WeightsFile;
@@ -34,7 +35,7 @@ pub struct Config {
 }
 
 impl Config {
-    fn threads(&self) -> Result<usize, Error> {
+    pub(crate) fn threads(&self) -> Result<usize, Error> {
         match self.threads {
             Some(n) if n == 0 || n > MAX_WORKERS => Err(Error::Threads {
                 given: n,
@@ -47,7 +48,7 @@ impl Config {
         }
     }
 
-    fn isa(&self) -> Result<&'static Isa, Error> {
+    pub(crate) fn isa(&self) -> Result<&'static Isa, Error> {
         let name = match &self.isa {
             Some(name) => name.clone(),
             None => match std::env::var_os("CKC_ISA") {
@@ -72,6 +73,7 @@ pub struct Machine {
     position: usize,
     /// A call failed half-way.
     poisoned: bool,
+    profile: Option<Profile>,
 }
 
 /// The part of a program that a call runs before the head.
@@ -130,6 +132,7 @@ impl Machine {
             tokenizer: file.into_tokenizer().into(),
             position: 0,
             poisoned: false,
+            profile: None,
         })
     }
 
@@ -221,11 +224,13 @@ impl Machine {
             tokens,
             pos,
         };
+        let profile = self.profile.as_ref();
         let job = |seat: &Seat<'_>| {
             // SAFETY: the arena was made for this layout, lives in `self` and is used by nobody else until `run`
             // returns, by `&mut self`; `isa` comes from `isa::best` or `isa::by_name`, which look at the CPU; `ith` and
             // `nth` are the seat's.
-            job(&unsafe { Worker::new(place.ctx(seat), seat) });
+            let worker = unsafe { Worker::new(place.ctx(seat), seat) };
+            job(&worker.timed(profile.map(|profile| profile.clock(seat.ith()))));
         };
         let result = self.pool.run(&job);
         self.poisoned |= result.is_err();
@@ -277,6 +282,34 @@ impl Machine {
     /// [`Error::Panicked`], which no measurement does.
     pub fn report(&mut self) -> Result<Report, Error> {
         Report::new(&self.layout, self.isa.name, &self.arena, &mut self.pool)
+    }
+
+    /// From now on takes the time of every step, and costs some; allocates.
+    pub fn profile(&mut self) {
+        self.profile = Some(Profile::new(self.layout.steps, self.pool.workers()));
+    }
+
+    /// What was measured since [`Machine::profile`], and no more of it.
+    pub fn take_profile(&mut self) -> Option<Profile> {
+        self.profile.take()
+    }
+
+    /// Starts a new sequence of `depth` tokens that were never computed: the cache holds what happens to be there. For
+    /// measurements alone.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if the context is shorter.
+    pub fn pretend(&mut self, depth: usize) -> Result<(), Error> {
+        if depth > self.layout.context {
+            return Err(Error::TooLong {
+                given: depth,
+                position: 0,
+                context: self.layout.context,
+            });
+        }
+        self.reset();
+        self.position = depth;
+        Ok(())
     }
 
     /// Fills everything but the weights with `byte` and starts a new sequence: a test of whether results depend on what
@@ -422,11 +455,18 @@ impl Machine {
 fn job(lines: &impl Lines, body: Body, row: Option<usize>) -> impl Fn(&Worker<'_>) + Sync {
     move |w: &Worker<'_>| {
         match body {
-            Body::Prefill => lines.prefill(w),
-            Body::Decode => lines.decode(w),
+            Body::Prefill => {
+                w.enter("prefill");
+                lines.prefill(w);
+            }
+            Body::Decode => {
+                w.enter("decode");
+                lines.decode(w);
+            }
             Body::None => {}
         }
         if let Some(row) = row {
+            w.enter("head");
             w.barrier();
             lines.head(&w.of_row(row));
         }

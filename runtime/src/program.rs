@@ -8,6 +8,7 @@ use ck_kernels::ops::{Ctx, Kernel};
 use crate::debug::{Entry, Finding, Inspector};
 use crate::layout::Layout;
 use crate::pool::Seat;
+use crate::profile::Clock;
 
 /// An emitted program: three straight lines of kernel calls over one arena.
 ///
@@ -70,6 +71,8 @@ impl<P: Program> Lines for Emitted<P> {
 pub struct Worker<'a> {
     ctx: Ctx<'a>,
     seat: &'a Seat<'a>,
+    /// `None` unless the program is profiled.
+    clock: Option<Clock<'a>>,
 }
 
 impl<'a> Worker<'a> {
@@ -77,7 +80,19 @@ impl<'a> Worker<'a> {
     /// `ctx.base..+ctx.len` is the arena that the program's layout describes, valid for the whole call and used by
     /// nothing but the workers of this call; `ctx.isa` is supported by this CPU; `ctx.ith` and `ctx.nth` are `seat`'s.
     pub(crate) unsafe fn new(ctx: Ctx<'a>, seat: &'a Seat<'a>) -> Self {
-        Self { ctx, seat }
+        Self { ctx, seat, clock: None }
+    }
+
+    /// The same worker, timed.
+    pub(crate) fn timed(self, clock: Option<Clock<'a>>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Says that the steps of `entry` come next.
+    pub(crate) fn enter(&self, entry: &str) {
+        if let Some(clock) = &self.clock {
+            clock.enter(entry);
+        }
     }
 
     /// The same worker in the call of one token that makes the logits of row `row` of this call: see
@@ -91,6 +106,7 @@ impl<'a> Worker<'a> {
                 ..self.ctx
             },
             seat: self.seat,
+            clock: self.clock.clone(),
         }
     }
 
@@ -106,7 +122,11 @@ impl<'a> Worker<'a> {
     pub fn run(&self, kernel: impl Kernel) {
         // SAFETY: by the contract of `new`, the arena is valid and ours and the CPU supports `isa`. Freedom from
         // races is the plan's promise, see above.
-        unsafe { kernel.run(&self.ctx) }
+        let run = || unsafe { kernel.run(&self.ctx) };
+        match &self.clock {
+            None => run(),
+            Some(clock) => clock.run(run),
+        }
     }
 
     /// [`Worker::run`] of step `index` of `entry` in a debug run: nobody else works while worker 0 looks at memory before
@@ -149,7 +169,10 @@ impl<'a> Worker<'a> {
 
     /// Waits until every worker of the call has come this far. What they wrote before is visible after.
     pub fn barrier(&self) {
-        self.seat.barrier();
+        match &self.clock {
+            None => self.seat.barrier(),
+            Some(clock) => clock.wait(|| self.seat.barrier()),
+        }
     }
 
     /// This worker, `0..nth`; 0 is the calling thread.

@@ -75,6 +75,25 @@ fn sample(mut job: impl FnMut() -> Result<u64, Error>) -> Result<Latency, Error>
     Ok(Latency::of(&mut samples))
 }
 
+/// One barrier of all workers of `pool`, seen from worker 0.
+pub(crate) fn barrier(pool: &mut Pool) -> Result<Latency, Error> {
+    // Only worker 0 looks at the clock.
+    let nanos = AtomicU64::new(0);
+    sample(|| {
+        pool.run(&|seat: &Seat<'_>| {
+            let begin = (seat.ith() == 0).then(Instant::now);
+            (0..BARRIERS).for_each(|_| seat.barrier());
+            if let Some(begin) = begin {
+                nanos.store(
+                    begin.elapsed().as_nanos() as u64 / u64::from(BARRIERS),
+                    Ordering::Relaxed,
+                );
+            }
+        })?;
+        Ok(nanos.load(Ordering::Relaxed))
+    })
+}
+
 impl Report {
     pub(crate) fn new(layout: &Layout, isa: &'static str, arena: &Arena, pool: &mut Pool) -> Result<Self, Error> {
         let dispatch = sample(|| {
@@ -82,21 +101,7 @@ impl Report {
             pool.run(&|_: &Seat<'_>| ())?;
             Ok(begin.elapsed().as_nanos() as u64)
         })?;
-        // Only worker 0 looks at the clock.
-        let nanos = AtomicU64::new(0);
-        let barrier = sample(|| {
-            pool.run(&|seat: &Seat<'_>| {
-                let begin = (seat.ith() == 0).then(Instant::now);
-                (0..BARRIERS).for_each(|_| seat.barrier());
-                if let Some(begin) = begin {
-                    nanos.store(
-                        begin.elapsed().as_nanos() as u64 / u64::from(BARRIERS),
-                        Ordering::Relaxed,
-                    );
-                }
-            })?;
-            Ok(nanos.load(Ordering::Relaxed))
-        })?;
+        let barrier = barrier(pool)?;
         Ok(Report {
             layout: *layout,
             isa,

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::layout::Layout;
 pub use crate::machine::Config;
 use crate::machine::Machine;
+use crate::profile::Profile;
 use crate::program::{Emitted, Program};
 use crate::report::Report;
 
@@ -98,6 +99,24 @@ impl<P: Program> Runner<P> {
     /// [`Error::Panicked`], which no measurement does.
     pub fn report(&mut self) -> Result<Report, Error> {
         self.machine.report()
+    }
+
+    /// From now on takes the time of every step, and costs some; allocates.
+    pub fn profile(&mut self) {
+        self.machine.profile();
+    }
+
+    /// What was measured since [`Runner::profile`], and no more of it.
+    pub fn take_profile(&mut self) -> Option<Profile> {
+        self.machine.take_profile()
+    }
+
+    /// See [`Machine::pretend`].
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if the context is shorter.
+    pub fn pretend(&mut self, depth: usize) -> Result<(), Error> {
+        self.machine.pretend(depth)
     }
 
     /// Fills everything but the weights with `byte` and starts a new sequence: a test of whether results depend on what

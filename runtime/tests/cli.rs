@@ -214,6 +214,19 @@ fn bench_and_report_speak_json() {
     }
     let text = run::<Packed>("bench -p 0 -n 8 -r 1", &weights).out;
     assert!(text.contains("decode") && !text.contains("prefill"), "{text}");
+    let profile = run::<Packed>("bench -p 16 -n 8 -r 1 --threads 2 --depth 3 --profile", &weights);
+    assert_eq!(profile.code, 0, "{}", profile.err);
+    for step in Packed::LAYOUT.steps {
+        let line = profile
+            .out
+            .lines()
+            .find(|line| line.starts_with(step.entry) && line.contains(step.id));
+        assert!(line.is_some(), "{} of {}: {}", step.id, step.entry, profile.out);
+    }
+    let json = run::<Packed>("bench -p 16 -n 8 -r 1 --threads 2 --profile --json", &weights).out;
+    assert!(json.contains("\"run_ns\""), "{json}");
+    let deep = run::<Packed>(&format!("bench --depth {CONTEXT} -n 1"), &weights);
+    assert!(deep.code == 2 && deep.err.contains("leaves 0 tokens"), "{}", deep.err);
     let report = run::<Packed>("report --json --threads 2", &weights).out;
     assert!(report.contains("\"schema\": \"ckc-runtime/1\""), "{report}");
     assert!(run::<Packed>("report", &weights).out.contains("barrier"));

@@ -521,3 +521,38 @@ fn every_budget_is_checked_and_explained() {
     assert_eq!(kept.status.code(), Some(0), "{}", err(&kept));
     assert!(out(&kept).contains("1048576 of 1048576 bytes, kept"), "{}", out(&kept));
 }
+
+#[test]
+fn the_machine_and_the_kernels_are_measured() {
+    let args = [
+        "bench",
+        "kernels",
+        "--dtype",
+        "q4_0,f32",
+        "--shape",
+        "64x64",
+        "--tokens",
+        "1",
+        "--depth",
+        "3",
+        "--threads",
+        "2",
+    ];
+    let text = ckc(&args);
+    assert!(text.status.success(), "{}", err(&text));
+    let lines = |what: &str| out(&text).lines().filter(|line| line.starts_with(what)).count();
+    assert_eq!((lines("matmul"), lines("attention")), (2, 1), "{}", out(&text));
+    let machine = ckc(&["bench", "machine", "--threads", "1", "--isa", "scalar", "--json"]);
+    assert!(machine.status.success(), "{}", err(&machine));
+    assert!(out(&machine).contains("\"read_gb_per_s\""), "{}", out(&machine));
+    for (args, code, says) in [
+        (["bench", "kernels", "--shape", "64"], 2, "8192x2048"),
+        (["bench", "kernels", "--dtype", "q9"], 1, "unknown type"),
+        (["bench", "machine", "--isa", "mmx"], 1, "CK0918"),
+        (["bench", "machine", "--threads", "0"], 1, "CK0918"),
+    ] {
+        let refused = ckc(&args);
+        assert_eq!(refused.status.code(), Some(code), "{args:?}");
+        assert!(err(&refused).contains(says), "{args:?}: {}", err(&refused));
+    }
+}

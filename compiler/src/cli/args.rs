@@ -36,6 +36,8 @@ pub enum Command {
     Dsa(Dsa),
     /// Write random weights of the right shapes, for benchmarks and tests
     Synth(Synth),
+    /// Measure what this machine can do, or how near the kernels come
+    Bench(Bench),
     /// Print the JSON Schema of the model language
     Schema,
 }
@@ -260,4 +262,63 @@ pub struct Synth {
     /// What matrices are stored as [default: as the model packs them]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
+}
+
+/// `ckc bench`.
+#[derive(Debug, ClapArgs)]
+pub struct Bench {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: Measure,
+}
+
+/// What `ckc bench` measures.
+#[derive(Debug, Subcommand)]
+pub enum Measure {
+    /// Memory, arithmetic and barriers: the ceilings of everything else
+    Machine(MeasureArgs),
+    /// Matmuls of every weight type, and attention, each beside its ceiling
+    Kernels(MeasureKernels),
+}
+
+/// How to measure.
+#[derive(Debug, ClapArgs)]
+pub struct MeasureArgs {
+    /// Workers [default: as many as the system offers]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Instruction set: scalar, avx2, avx512 [default: `CKC_ISA`, else the best there is]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ckc bench kernels`.
+#[derive(Debug, ClapArgs)]
+pub struct MeasureKernels {
+    /// How.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Weight types [default: all]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub dtype: Vec<String>,
+    /// Outputs and inputs of matrices
+    #[arg(long, value_name = "ROWSxCOLS", value_delimiter = ',', value_parser = matrix, default_value = "8192x2048,2048x8192")]
+    pub shape: Vec<(usize, usize)>,
+    /// Tokens of a call
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,512")]
+    pub tokens: Vec<usize>,
+    /// Tokens before the call, for attention
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0,2048,16384")]
+    pub depth: Vec<usize>,
+}
+
+/// `8192x2048`.
+fn matrix(text: &str) -> Result<(usize, usize), String> {
+    let parse = |n: &str| n.parse::<usize>().ok().filter(|n| (1..=1 << 20).contains(n));
+    text.split_once('x')
+        .and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)))
+        .ok_or_else(|| "write outputs and inputs as 8192x2048, each at most 1048576".into())
 }

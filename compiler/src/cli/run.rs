@@ -4,9 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use ck_runtime::Config;
+use ck_runtime::kernels::dtype::DType;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Args, Command, Compile, Diff, Dsa, Emit, Explain, Import, ModelArgs, Plan, Synth, Verify};
+use super::args::{
+    Args, Bench, Command, Compile, Diff, Dsa, Emit, Explain, Import, Measure, MeasureArgs, ModelArgs, Plan, Synth,
+    Verify,
+};
 use super::{OVER_BUDGET, WRONG_INPUT};
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::{self, Diagnostic};
@@ -14,7 +19,7 @@ use crate::graph::dump::dump;
 use crate::layout::hint::Hint;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{explain, import, model, output, plan, shortage, sweep, verify};
+use crate::{bench, explain, import, model, output, plan, shortage, sweep, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -51,6 +56,7 @@ pub fn run(args: &Args) -> u8 {
         Command::Verify(args) => verify(args),
         Command::Dsa(args) => dsa(args),
         Command::Synth(args) => synth(args),
+        Command::Bench(args) => bench(args),
         Command::Schema => say(&model::schema()),
     };
     match outcome {
@@ -182,8 +188,7 @@ fn import(args: &Import) -> Outcome {
 }
 
 /// The type of that name.
-fn dtype(name: &str) -> Result<ck_kernels::dtype::DType, Exit> {
-    use ck_kernels::dtype::DType;
+fn dtype(name: &str) -> Result<DType, Exit> {
     DType::from_name(name).ok_or_else(|| {
         let known: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
         let help = format!("known are {}", known.join(", "));
@@ -344,4 +349,52 @@ fn synth(args: &Synth) -> Outcome {
     })?;
     bar.finish_and_clear();
     say(&format!("{}\n", out.display()))
+}
+
+/// Heads, key/value heads and elements of a head of Llama-3.2-1B, whose shape the other defaults have too.
+const HEADS: (usize, usize, usize) = (32, 8, 64);
+
+fn bench(args: &Bench) -> Outcome {
+    let config = |args: &MeasureArgs| Config {
+        threads: args.threads,
+        isa: args.isa.clone(),
+        check: false,
+    };
+    let refused = |e: ck_runtime::Error| Exit::from(vec![Diagnostic::new("CK0918", format!("cannot measure: {e}"))]);
+    match &args.what {
+        Measure::Machine(args) => {
+            let machine = bench::machine(&config(args)).map_err(refused)?;
+            say(&if args.json { json(&machine) } else { machine.to_text() })
+        }
+        Measure::Kernels(args) => {
+            let dtypes = match args.dtype.as_slice() {
+                [] => DType::ALL.to_vec(),
+                names => names.iter().map(|name| dtype(name)).collect::<Result<_, _>>()?,
+            };
+            let shapes = bench::Shapes {
+                dtypes,
+                matrices: args.shape.clone(),
+                tokens: args.tokens.clone(),
+                depths: args.depth.clone(),
+                heads: HEADS,
+            };
+            let bar = ProgressBar::new_spinner();
+            let report = bench::kernels(&config(&args.measure), &shapes, &mut |row| {
+                bar.set_message(row.to_text());
+                bar.tick();
+            });
+            bar.finish_and_clear();
+            let report = report.map_err(refused)?;
+            say(&if args.measure.json {
+                json(&report)
+            } else {
+                report.to_text()
+            })
+        }
+    }
+}
+
+/// Pretty, with a newline at the end.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

@@ -31,7 +31,7 @@ unsafe extern "C" {
 const HUGE: usize = 2 << 20;
 
 /// One anonymous mapping, possibly with a file over its beginning.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     base: NonNull<u8>,
     len: usize,
     mapped: usize,
@@ -46,7 +46,7 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     /// `len` zero bytes, aligned to a page.
-    pub(super) fn reserve(len: usize) -> io::Result<Memory> {
+    pub(crate) fn reserve(len: usize) -> io::Result<Memory> {
         if len == 0 {
             return Ok(Memory {
                 base: NonNull::<Aligned>::dangling().cast(),
@@ -123,11 +123,11 @@ impl Memory {
         Ok(whole)
     }
 
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
@@ -136,7 +136,7 @@ impl Memory {
     }
 
     /// All bytes; writing to mapped ones is not possible and ends the process.
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: our own mapping (or a dangling, aligned address for no bytes), initialised by the kernel, borrowed
         // as long as `self`.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }

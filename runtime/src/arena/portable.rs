@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::weights::{PAGE, WeightsFile};
 
 /// One zeroed allocation.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     base: NonNull<u8>,
     layout: Layout,
 }
@@ -19,7 +19,7 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     /// `len` zero bytes, aligned to a page.
-    pub(super) fn reserve(len: usize) -> io::Result<Memory> {
+    pub(crate) fn reserve(len: usize) -> io::Result<Memory> {
         let layout = Layout::from_size_align(len, PAGE).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let base = if len == 0 {
             std::ptr::without_provenance_mut(PAGE)
@@ -36,11 +36,11 @@ impl Memory {
         Ok(0)
     }
 
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.layout.size()
     }
 
@@ -49,7 +49,7 @@ impl Memory {
     }
 
     /// All bytes.
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: our own zeroed allocation (or an aligned address for no bytes), borrowed as long as `self`.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.layout.size()) }
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::args::Flag;
+use super::profile::Section;
 use super::{CHECK, Call, Failure, JSON, THREADS, WEIGHTS};
 use crate::error::Error;
 use crate::json::Json;
@@ -21,12 +22,24 @@ pub(super) const FLAGS: &[Flag] = &[
         "N",
         "tokens to decode; 0 leaves decode out [default: 128, or the context]",
     ),
+    Flag::value(
+        "--depth",
+        "N",
+        "tokens before those that are measured, made up, not computed [default: 0]",
+    ),
+    Flag::switch(
+        "--profile",
+        "say where the time of one more repetition goes, step by step",
+    ),
     Flag::value("-r", "N", "repetitions, after one that does not count [default: 5]"),
     JSON,
     THREADS,
     WEIGHTS,
     CHECK,
 ];
+
+/// What the cache of tokens that were not computed is filled with: a small number in every type of floats.
+const FILL: u8 = 0x3c;
 
 /// Tokens a second over the repetitions, and what they amount to.
 struct Speed {
@@ -51,7 +64,14 @@ pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
         Some(n) => Ok(n),
         None => Ok(default.min(context)),
     };
-    let (prompt, decode) = (tokens("-p", 512)?, tokens("-n", 128)?);
+    let depth = tokens("--depth", 0)?;
+    let left = context - depth;
+    let (prompt, decode) = (tokens("-p", 512.min(left))?, tokens("-n", 128.min(left))?);
+    if prompt.max(decode) > left {
+        return Err(Failure::usage(format!(
+            "`--depth {depth}` leaves {left} tokens of the context"
+        )));
+    }
     let repetitions: usize = call.args.number("-r")?.unwrap_or(5);
     if repetitions == 0 || prompt + decode == 0 {
         return Err(Failure::usage(
@@ -59,20 +79,28 @@ pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
         ));
     }
     let mut runner = call.open::<P>()?;
+    // A cache that was never touched is not in memory.
+    runner.dirty(FILL);
+    let prefill = |runner: &mut Runner<P>, ids: &[u32]| runner.prefill(ids).map(drop);
+    let decode_all = |runner: &mut Runner<P>, ids: &[u32]| ids.iter().try_for_each(|&id| runner.decode(id).map(drop));
+    let bodies: [(&'static str, usize, Body<P>); 2] = [("prefill", prompt, prefill), ("decode", decode, decode_all)];
     let mut speeds = Vec::new();
-    if prompt > 0 {
-        let ids = ids(prompt, P::LAYOUT.vocab);
-        speeds.push(measure(&mut runner, repetitions, prompt, "prefill", |runner| {
-            runner.prefill(&ids).map(drop)
-        })?);
-    }
-    if decode > 0 {
-        let ids = ids(decode, P::LAYOUT.vocab);
-        let all = |runner: &mut Runner<P>| ids.iter().try_for_each(|&id| runner.decode(id).map(drop));
-        speeds.push(measure(&mut runner, repetitions, decode, "decode", all)?);
+    let mut profile = Vec::new();
+    for (name, tokens, work) in bodies.into_iter().filter(|body| body.1 > 0) {
+        let ids = ids(tokens, P::LAYOUT.vocab);
+        let work = |runner: &mut Runner<P>| {
+            runner.pretend(depth)?;
+            work(runner, &ids)
+        };
+        speeds.push(measure(&mut runner, repetitions, tokens, name, work)?);
+        if call.args.has("--profile") {
+            runner.profile();
+            work(&mut runner)?;
+            profile.extend(runner.take_profile().map(|profile| Section::of(name, tokens, &profile)));
+        }
     }
     if call.args.has(JSON.name) {
-        return call.print(&to_json(&runner, repetitions, &speeds));
+        return call.print(&to_json(&runner, repetitions, &speeds, &profile));
     }
     let mut out = format!(
         "{}: {} threads, {}, {repetitions} repetitions\n\
@@ -94,10 +122,14 @@ pub(super) fn run<P: Program>(call: &mut Call<'_>) -> Result<(), Failure> {
             s.name, s.tokens, s.median, s.min, s.max, s.gb_per_s, s.gflop_per_s
         );
     }
+    profile.iter().for_each(|section| out += &section.to_string());
     call.print(&out)
 }
 
-fn to_json<P: Program>(runner: &Runner<P>, repetitions: usize, speeds: &[Speed]) -> String {
+/// What is measured, with the ids it is given.
+type Body<P> = fn(&mut Runner<P>, &[u32]) -> Result<(), Error>;
+
+fn to_json<P: Program>(runner: &Runner<P>, repetitions: usize, speeds: &[Speed], profile: &[Section]) -> String {
     Json::object(|json| {
         json.text("model", P::LAYOUT.model);
         json.text("isa", runner.isa());
@@ -111,6 +143,9 @@ fn to_json<P: Program>(runner: &Runner<P>, repetitions: usize, speeds: &[Speed])
                 json.fraction("max_tok_per_s", s.max, 3);
                 json.fraction("gb_per_s", s.gb_per_s, 3);
                 json.fraction("gflop_per_s", s.gflop_per_s, 3);
+                if let Some(section) = profile.iter().find(|section| section.name == s.name) {
+                    section.to_json(json);
+                }
             });
         }
     })
@@ -132,7 +167,6 @@ fn measure<P: Program>(
 ) -> Result<Speed, Error> {
     let mut rates = Vec::with_capacity(repetitions);
     for i in 0..=repetitions {
-        runner.reset();
         let begin = Instant::now();
         work(runner)?;
         if i > 0 {

@@ -7,6 +7,7 @@ mod bench;
 mod generate;
 mod logits;
 mod perplexity;
+mod profile;
 mod text;
 
 use std::ffi::OsString;
@@ -139,7 +140,7 @@ fn commands<P: Program>() -> [Command; 7] {
         Command {
             name: "bench",
             plain: None,
-            about: "measure prefill and decode from an empty cache: median, minimum and maximum of the repetitions",
+            about: "measure prefill and decode: median, minimum and maximum of the repetitions",
             flags: bench::FLAGS,
             run: bench::run::<P>,
         },

@@ -123,4 +123,18 @@ pub struct Isa {
     pub attend: unsafe fn(&Attend),
     /// `n` floats to IEEE halves, round to nearest even.
     pub to_f16: unsafe fn(x: *const f32, n: usize, out: *mut u16),
+    /// What the primitives are measured against.
+    pub peak: Peak,
+}
+
+/// Loops that do nothing but keep the machine busy: their speed is the ceiling of the primitives of the same
+/// instruction set. Each returns how much it did.
+pub struct Peak {
+    /// Multiplies and adds floats in registers: operations, two per multiply-add.
+    pub float: unsafe fn(rounds: usize) -> u64,
+    /// The same for products of bytes, in the instructions that the matmuls use: operations, two per multiply-add.
+    pub int8: unsafe fn(rounds: usize) -> u64,
+    /// Reads `bytes` bytes from `at` once, as `streams` parts side by side, each prefetched `ahead` bytes before its
+    /// use, as far as the instruction set can: bytes. To call it is sound if `at` is valid for reads of `bytes` bytes.
+    pub read: unsafe fn(at: *const u8, bytes: usize, streams: usize, ahead: usize) -> u64,
 }

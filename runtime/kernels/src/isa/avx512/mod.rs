@@ -3,13 +3,14 @@
 use core::arch::x86_64::__mmask16;
 
 use super::vector::{self, entry_points};
-use super::{Attend, Isa, matmuls};
+use super::{Attend, Isa, Peak, matmuls};
 use crate::dtype::{GROUP, registry};
 use crate::ops::Gate;
 
 mod matmul_float;
 mod matmul_quant;
 mod pack;
+mod peak;
 mod quantize;
 
 entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", shared: [4, 4], single: [4, 8]);
@@ -25,6 +26,11 @@ pub static AVX512: Isa = Isa {
     glu_row,
     attend,
     to_f16,
+    peak: Peak {
+        float: peak::float,
+        int8: peak::int8,
+        read: peak::read,
+    },
 };
 
 /// The lanes of a group that has `rows` rows left.

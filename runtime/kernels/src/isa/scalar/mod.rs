@@ -5,9 +5,10 @@ pub mod elementwise;
 pub mod matmul_float;
 pub mod matmul_quant;
 pub mod norm;
+mod peak;
 pub mod quantize;
 
-use super::{Isa, matmuls};
+use super::{Isa, Peak, matmuls};
 use crate::dtype::registry;
 
 /// The table.
@@ -21,4 +22,9 @@ pub static SCALAR: Isa = Isa {
     glu_row: elementwise::glu_row,
     attend: attend::attend,
     to_f16: elementwise::to_f16,
+    peak: Peak {
+        float: peak::float,
+        int8: peak::int8,
+        read: peak::read,
+    },
 };
