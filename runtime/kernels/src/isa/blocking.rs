@@ -21,6 +21,14 @@ const PANEL: usize = 384 << 10;
 pub trait Stage: Sized {
     /// Columns of a chunk, times the tokens of a tile. A multiple of 256 for every tile.
     const AREA: usize;
+    /// Columns of a chunk for one token, which shares L1 with no other: at least `AREA`, a multiple of 256.
+    const ALONE: usize = Self::AREA;
+
+    /// Columns of a chunk for `T` tokens.
+    #[inline(always)]
+    fn columns<const T: usize>() -> usize {
+        if T == 1 { Self::ALONE } else { Self::AREA / T }
+    }
 
     /// A place for a tile.
     fn new() -> Self;
@@ -28,7 +36,7 @@ pub trait Stage: Sized {
     /// Copies `cols` columns from `k0` of the `T` tokens from `t0`.
     ///
     /// # Safety
-    /// They are there, and `cols * T <= AREA`.
+    /// They are there, `cols <= columns::<T>()`.
     unsafe fn fill<const T: usize>(&mut self, m: &Matmul, t0: usize, k0: usize, cols: usize, fix: Fix);
 }
 
@@ -143,8 +151,9 @@ unsafe fn tiles<K: Kernel, const T: usize>(
     let end = t0 + (m.tokens - t0) / T * T;
     let group_bytes = GROUP * K::DTYPE.row_bytes(m.k);
     // Once at least, so that sums of nothing are zero.
-    for k0 in (0..m.k.max(1)).step_by(K::Stage::AREA / T) {
-        let cols = (m.k - k0).min(K::Stage::AREA / T);
+    let most = K::Stage::columns::<T>();
+    for k0 in (0..m.k.max(1)).step_by(most) {
+        let cols = (m.k - k0).min(most);
         for t in (t0..end).step_by(T) {
             // SAFETY: rows, columns and tokens are inside `m`; chunks start on whole blocks of weights.
             unsafe {
@@ -213,15 +222,18 @@ impl Bytes {
     }
 }
 
-/// Columns of a chunk of a plane, times the tokens of a tile.
+/// Columns of a chunk of a plane, times the tokens of a tile of several.
 const PLANE_AREA: usize = 4096;
+
+/// Columns of a chunk of a plane for one token.
+const PLANE_ALONE: usize = 2 * PLANE_AREA;
 
 /// A plane of Q8 activations: dense bytes, and per 32 columns the tokens' scales and fixes side by side.
 #[repr(C, align(64))]
 pub struct Plane {
-    bytes: [MaybeUninit<i8>; PLANE_AREA + MOST_TOKENS * BYTE_PAD],
-    scales: [MaybeUninit<f32>; PLANE_AREA / 32],
-    fixes: [MaybeUninit<i32>; PLANE_AREA / 16],
+    bytes: [MaybeUninit<i8>; PLANE_ALONE + MOST_TOKENS * BYTE_PAD],
+    scales: [MaybeUninit<f32>; PLANE_ALONE / 32],
+    fixes: [MaybeUninit<i32>; PLANE_ALONE / 16],
 }
 
 impl Plane {
@@ -260,6 +272,7 @@ impl Plane {
 
 impl Stage for Bytes {
     const AREA: usize = PLANE_AREA;
+    const ALONE: usize = PLANE_ALONE;
 
     fn new() -> Self {
         Self([const { Plane::new() }; PLANES])
@@ -282,7 +295,8 @@ impl Plane {
         let blocks = cols / 32;
         for t in 0..T {
             let to = self.row::<T>(t).cast_mut();
-            // SAFETY: the source is a plane of `m.k` columns; `T` rows of `PLANE_AREA / T` bytes and a pad fit.
+            // SAFETY: the source is a plane of `m.k` columns; one row of `PLANE_ALONE` bytes, or `T` of
+            // `PLANE_AREA / T` and a pad each, fit.
             let (bytes, scales, sums) = unsafe {
                 let row = m.x.add((t0 + t) * m.x_stride + at);
                 core::ptr::copy_nonoverlapping(row.add(k0).cast(), to, cols);

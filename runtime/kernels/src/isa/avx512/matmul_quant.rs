@@ -9,11 +9,8 @@ use crate::isa::Matmul;
 use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
 use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
 
-/// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
+/// Bytes ahead of the weights in use: far enough to cover memory's latency, near enough to stay in L1 until then.
 const AHEAD: usize = 4096;
-
-/// From this many columns on, one token takes groups two at a time: its bytes do not stay in L1 beside the weights.
-const LONG: usize = 4096;
 
 /// 32 columns of 16 rows, four columns a vector, unsigned.
 type Quads = [__m512i; 8];
@@ -343,7 +340,7 @@ unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
     let mut g = 0;
     // SAFETY: the groups are in the panel.
     unsafe {
-        if T == 2 || T == 1 && p.cols >= LONG {
+        if T == 2 {
             while g + 2 <= groups {
                 tile::<B, 2, T>(p, g, x);
                 g += 2;
@@ -390,7 +387,7 @@ unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x
             for i in 0..G {
                 for line in 0..step_bytes.div_ceil(64) {
                     let start = p.w.wrapping_add((g + i) * p.group_bytes);
-                    _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(ahead + line * 64).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(ahead + line * 64).cast());
                 }
                 // SAFETY: the block is in the chunk, the same columns are in the stage.
                 unsafe {
