@@ -504,6 +504,8 @@ fn every_budget_is_checked_and_explained() {
         says.iter()
             .for_each(|says| assert!(over.contains(says), "{key} does not say {says:?}: {over}"));
         assert!(out(&plan).contains("over budget by"), "{key}: {}", out(&plan));
+        let stride = ckc(&["plan", &yaml, "--layout", "stride"]);
+        assert_eq!(stride.status.code(), Some(3), "{key}: {}", err(&stride));
         for form in [&["--json"][..], &["--html"], &["--sweep", "batch=64,128"]] {
             let args = [&["plan", yaml.as_str()], form].concat();
             let output = ckc(&args);

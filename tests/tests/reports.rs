@@ -60,6 +60,48 @@ fn qwen2(fuse: Flags) -> u64 {
     )
 }
 
+/// llama.cpp's compute buffer (context 2048, a batch of 512, flash attention), in MiB as it prints it: whole, and the
+/// part that does not hold logits. Ours must be a quarter of it at most.
+const LLAMA_CPP: [(&str, f64, f64); 3] = [
+    ("smollm2-135m", 102.5, 15.5),
+    ("qwen2.5-0.5b", 300.3, 37.5),
+    ("llama-3.2-1b", 258.5, 66.0),
+];
+
+/// Ids, logits and activations in MiB, beside llama.cpp.
+fn beside_llama_cpp() -> String {
+    let mut text = String::from(
+        "\n## Beside llama.cpp\n\n\
+         What a program needs besides weights and cache, MiB, at context 2048 and batch 512: io and activations here, the\n\
+         compute buffer that llama.cpp prints there (flash attention on). Its buffer has logits for every token of a batch,\n\
+         ours for the one that is asked for; the last columns leave logits out.\n\n\
+         | model | ckc | llama.cpp | ratio | ckc, no logits | llama.cpp, no logits | ratio |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for (model, whole, rest) in LLAMA_CPP {
+        let report = planned(
+            &root().join(format!("models/{model}.yaml")),
+            Flags::ALL,
+            Some((2048, 512)),
+        );
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let activations = mib(region(&report, "activations"));
+        let all = activations + mib(region(&report, "io"));
+        assert!(
+            all <= whole / 4.0,
+            "{model}: {all} MiB are more than a quarter of {whole}"
+        );
+        writeln!(
+            text,
+            "| {model} | {all:.1} | {whole} | {:.3} | {activations:.1} | {rest} | {:.3} |",
+            all / whole,
+            activations / rest
+        )
+        .unwrap();
+    }
+    text
+}
+
 fn memory() -> String {
     let mut text = String::from(
         "# Memory\n\n\
@@ -93,7 +135,7 @@ fn memory() -> String {
          Activations of prefill, batch 1024: {none} bytes unfused, {all} bytes fused; 47.2 MB is the mark.\n"
     )
     .unwrap();
-    text
+    text + &beside_llama_cpp()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ck_kernels::partition::{Axis, split};
 
 use super::call::call;
 use super::occupancy::Occupancy;
-use super::{EntryLayout, Layout, MemoryPlan, operand_bytes, operand_name};
+use super::{EntryLayout, Kind, Layout, MemoryPlan, operand_bytes, operand_name};
 use crate::fuse::{Flag, Site};
 use crate::graph::{CacheId, Graph, Rows};
 use crate::model::Budget;
@@ -57,7 +57,8 @@ pub fn describe(layout: &Layout, about: &About<'_>) -> Report {
 fn limit(report: &mut Report, layout: &Layout, budget: Budget) {
     let totals = &mut report.totals;
     let region = |name: &str| totals.regions.iter().find(|r| r.name == name).map_or(0, |r| r.bytes);
-    let (kv, activations) = match layout.memories.is_empty() {
+    // Memories and the stride layout have no regions by role.
+    let (kv, activations) = match layout.memories.is_empty() && layout.kind == Kind::Packed {
         true => (region("kv"), region("activations")),
         false => (layout.kv_bytes(), layout.activations_bytes()),
     };
@@ -118,7 +119,7 @@ fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
         steps: planned.entry.steps.len() as u64,
         barriers: planned.barriers.iter().flatten().count() as u64,
         peak_bytes: planned.solution.peak,
-        plan: (layout.kind == super::Kind::Packed).then(|| Plan::from(&planned.solution)),
+        plan: (layout.kind == Kind::Packed).then(|| Plan::from(&planned.solution)),
         order: planned.order.map(step_order),
         ..Entry::default()
     };
@@ -216,7 +217,7 @@ fn status(layout: &Layout, bytes: u64, lower: u64) -> Status {
     let fullest = layout.entries.iter().max_by_key(|e| e.solution.peak);
     if bytes <= lower {
         Status::Optimal
-    } else if layout.kind == super::Kind::Packed && fullest.is_some_and(proven) {
+    } else if layout.kind == Kind::Packed && fullest.is_some_and(proven) {
         Status::OptimalSearch
     } else {
         Status::Feasible { gap: bytes - lower }
@@ -289,8 +290,8 @@ fn peak(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Option<Peak> {
         bytes: planned.solution.lower_bound,
         live,
         shrink: match layout.kind {
-            super::Kind::Packed => Occupancy::new(layout, planned).shrink(floor),
-            super::Kind::Stride => Vec::new(),
+            Kind::Packed => Occupancy::new(layout, planned).shrink(floor),
+            Kind::Stride => Vec::new(),
         },
     })
 }

@@ -256,9 +256,12 @@ impl Layout {
         align((batch * self.ids.stride()) as u64) + align(self.logits.stride() as u64)
     }
 
-    /// Bytes of activations and workspaces in all memories.
+    /// Bytes of activations and workspaces: in all memories; in a stride layout with what pads them.
     pub fn activations_bytes(&self) -> u64 {
-        let planned: u64 = self.memories.iter().map(|m| m.peak).sum();
+        let planned: u64 = match self.kind {
+            Kind::Packed => self.memories.iter().map(|m| m.peak).sum(),
+            Kind::Stride => self.arena_bytes.saturating_sub(self.payload_bytes),
+        };
         planned.saturating_sub(self.kv_bytes() + self.io_bytes())
     }
 
