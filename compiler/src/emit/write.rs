@@ -49,8 +49,9 @@ pub fn write_runtime() -> Vec<File> {
     let manifest = |name: &str, deps: &str| {
         format!(
             "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"2024\"\nlicense = \"MIT OR Apache-2.0\"\n\
-             publish = false\n{deps}",
-            env!("CARGO_PKG_VERSION")
+             publish = false\n{deps}{}",
+            env!("CARGO_PKG_VERSION"),
+            lints()
         )
     };
     let mut files: Vec<File> = RUNTIME
@@ -77,6 +78,15 @@ pub fn write_runtime() -> Vec<File> {
     files
 }
 
+/// The lints that the runtime is written under, so that it is as free of warnings beside a runner as it is here.
+fn lints() -> String {
+    let sections = include_str!("../../../Cargo.toml").split("\n[").skip(1);
+    let lints = sections.filter_map(|section| section.strip_prefix("workspace.lints."));
+    lints
+        .map(|section| format!("\n[lints.{}\n", section.trim_end()))
+        .collect()
+}
+
 fn render(template: &str, origin: &Origin<'_>, runtime: &str) -> String {
     let mut context = Context::new();
     let h = &origin.report.header;
@@ -92,6 +102,8 @@ fn render(template: &str, origin: &Origin<'_>, runtime: &str) -> String {
     context.insert("bound", &origin.report.totals.lower_bound_bytes);
     context.insert("naive", &origin.report.totals.naive_bytes);
     context.insert("entries", &h.entries);
+    context.insert("memories", &origin.report.totals.memories);
+    context.insert("debug", &h.options.debug.join(", "));
     Tera::one_off(template, &context, false).expect("templates name what is in the context")
 }
 
