@@ -10,14 +10,14 @@ use super::call::call;
 use super::occupancy::Occupancy;
 use super::{EntryLayout, Kind, Layout, MemoryPlan, operand_bytes, operand_name};
 use crate::fuse::{Flag, Site};
-use crate::graph::{CacheId, Graph, Rows};
+use crate::graph::{CacheId, Graph};
 use crate::model::Budget;
 use crate::plan;
 use crate::report::{
     Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Options, Partition, Peak, Plan, Region,
     Report, SCHEMA, Status, Step, StepOrder, Tensor, Totals, WeightRow,
 };
-use crate::schedule::access::Operand;
+use crate::schedule::access::{Access, Operand, Pattern};
 use crate::schedule::cost::cost;
 
 /// What the report says of the compilation besides the layout.
@@ -390,9 +390,8 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
             let op = &graph.ops[step.op];
             let name = |t: &crate::graph::TensorId| graph.tensor(*t).name.clone();
             let caches = |write: bool| {
-                let of = move |a: &&crate::schedule::access::Access| {
-                    a.write == write && matches!(a.operand, Operand::Keys(_) | Operand::Values(_))
-                };
+                let of =
+                    move |a: &&Access| a.write == write && matches!(a.operand, Operand::Keys(_) | Operand::Values(_));
                 step.accesses.iter().filter(of).map(|a| operand_name(entry, a.operand))
             };
             let weights = op.weights.iter().map(|w| graph.weight(*w).source.clone());
@@ -415,6 +414,8 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
                 inputs: op.inputs.iter().map(name).chain(caches(false)).chain(weights).collect(),
                 outputs: op.outputs.iter().map(name).chain(caches(true)).collect(),
                 in_place_of: in_place,
+                clobbers: clobbers(entry, i),
+                parts: parts(entry, i),
                 flops,
                 bytes_read,
                 bytes_written,
@@ -427,6 +428,30 @@ fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
             }
         })
         .collect()
+}
+
+/// Inputs that the step writes.
+fn clobbers(entry: &crate::schedule::Entry, index: usize) -> Vec<String> {
+    let step = &entry.steps[index];
+    let inputs = &entry.graph.ops[step.op].inputs;
+    let clobbered = |a: &&Access| a.write && matches!(a.operand, Operand::Tensor(t) if inputs.contains(&t));
+    let names = step.accesses.iter().filter(clobbered);
+    names.map(|a| operand_name(entry, a.operand)).collect()
+}
+
+/// The operands of a step by the part of them that one worker touches.
+fn parts(entry: &crate::schedule::Entry, index: usize) -> BTreeMap<String, Vec<String>> {
+    let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for access in &entry.steps[index].accesses {
+        let part = match access.pattern {
+            Pattern::All => "all".to_owned(),
+            Pattern::Tokens { granule } => format!("rows/{granule}"),
+            Pattern::Columns { granule, .. } => format!("columns/{granule}"),
+            Pattern::Private => "private".to_owned(),
+        };
+        parts.entry(part).or_default().push(operand_name(entry, access.operand));
+    }
+    parts
 }
 
 fn partition(step: &crate::schedule::Step) -> Partition {
@@ -539,12 +564,8 @@ fn entry_tensors(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Vec<T
             let (dtype, shape, order) = match operand {
                 Operand::Tensor(t) => {
                     let tensor = entry.graph.tensor(*t);
-                    let rows = if tensor.rows == Rows::Tokens {
-                        entry.graph.batch
-                    } else {
-                        1
-                    };
-                    (tensor.act.name(), vec![rows as u64, tensor.cols as u64], "row-major")
+                    let rows = bytes / tensor.act.row_bytes(tensor.cols).max(1) as u64;
+                    (tensor.act.name(), vec![rows, tensor.cols as u64], "row-major")
                 }
                 _ => ("u8", vec![bytes], "scratch"),
             };
@@ -573,6 +594,7 @@ fn entry_tensors(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Vec<T
 }
 
 fn weights(layout: &Layout, model: &Graph) -> Vec<WeightRow> {
+    let place = |piece: &super::Piece| (layout.kind == super::Kind::Stride).then_some(piece.arena);
     let ropes = model
         .ropes
         .iter()
@@ -585,6 +607,7 @@ fn weights(layout: &Layout, model: &Graph) -> Vec<WeightRow> {
             packed_layout: "positions x (cosines, sines)".into(),
             shape: vec![model.context as u64, rope.dims as u64],
             offset: piece.payload,
+            place: place(piece),
             bytes: piece.bytes,
             ..WeightRow::default()
         });
@@ -599,6 +622,7 @@ fn weights(layout: &Layout, model: &Graph) -> Vec<WeightRow> {
             vec![w.rows as u64, w.cols as u64]
         },
         offset: piece.payload,
+        place: place(piece),
         bytes: piece.bytes,
         ..WeightRow::default()
     });

@@ -324,9 +324,11 @@ pub fn tensor_bytes(graph: &Graph, tensor: TensorId) -> u64 {
     (rows * t.act.row_bytes(t.cols)) as u64
 }
 
-/// Bytes of an operand of an entry.
+/// Bytes of an operand of an entry. The head reads a row of the body's result, which is as the body wrote it: rows for as
+/// many tokens as a call may have.
 pub fn operand_bytes(entry: &Entry, model: &Graph, operand: Operand) -> u64 {
     match operand {
+        Operand::Tensor(t) if entry.graph.inputs.contains(&t) && !model.inputs.contains(&t) => tensor_bytes(model, t),
         Operand::Tensor(t) => tensor_bytes(&entry.graph, t),
         Operand::Keys(c) | Operand::Values(c) => cache_half_bytes(model, c),
         Operand::Workspace(step) => entry.steps[step].workspace as u64,

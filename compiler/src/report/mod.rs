@@ -12,6 +12,7 @@ mod json;
 mod load;
 mod text;
 mod types;
+mod unique;
 
 pub use diff::{Amount, Diff, DiffOptions, Fact, Kind, Verdict, diff};
 pub use html::to_html;

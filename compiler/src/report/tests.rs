@@ -89,6 +89,7 @@ fn sample(layers: &[&str]) -> Report {
             offset: weight_end,
             bytes: 16384,
             hash: "ab".into(),
+            place: None,
         });
         weight_end += 16384;
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::unique;
 use crate::plan;
 
 /// The value of [`Header::schema`] that this version writes and reads.
@@ -137,6 +138,7 @@ pub struct Totals {
     /// Bytes that one more token of context costs.
     pub kv_bytes_per_token: u64,
     /// Packed bytes by element type.
+    #[serde(deserialize_with = "unique::deserialize")]
     pub weights_bytes: BTreeMap<String, u64>,
     /// The parts of the arena. Sorted by offset, name.
     pub regions: Vec<Region>,
@@ -235,6 +237,7 @@ pub struct Plan {
     /// The layout that was kept.
     pub chosen: String,
     /// Every layout that was tried and the bytes it needs.
+    #[serde(deserialize_with = "unique::deserialize")]
     pub candidates: BTreeMap<String, u64>,
     /// Bytes of the layout that was kept.
     #[serde(default)]
@@ -355,6 +358,18 @@ pub struct Step {
     /// The input whose bytes an output takes over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place_of: Option<String>,
+    /// Inputs whose bytes it uses up as scratch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clobbers: Vec<String>,
+    /// Which part of its operands one worker touches, and the operands. `all` of them; `rows/4`, its own rows, four of
+    /// which stay together; `columns/32`, its own columns of every row; `private`, a part of its own that is no part of
+    /// any other step's division. The step's scratch is called `ID.workspace`. Weights are read by all and not named.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "unique::deserialize"
+    )]
+    pub parts: BTreeMap<String, Vec<String>>,
     /// Floating-point operations at the upper bounds of all symbols.
     pub flops: u64,
     /// Bytes read at the upper bounds of all symbols.
@@ -471,8 +486,11 @@ pub struct WeightRow {
     pub packed_layout: String,
     /// Extents.
     pub shape: Vec<u64>,
-    /// First byte, from the start of the weights region.
+    /// First byte, from the start of the packed weights.
     pub offset: u64,
+    /// First byte from the arena's base, where the weights have no region of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<u64>,
     /// Bytes.
     pub bytes: u64,
     /// SHA-256 of the packed bytes, lower-case hex; empty when planned without weights.
