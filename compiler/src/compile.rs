@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::codes;
 use crate::diag::Diagnostic;
 use crate::emit::{self, File, Origin, RuntimePath};
 use crate::fuse::{self, Flags};
@@ -19,6 +20,9 @@ use crate::report::{self, Report};
 use crate::schedule::{self, order};
 use crate::source::Source;
 use crate::tokenizer::{self, GgufVocab, TokenizerProblem};
+
+/// The hint where the compiler's own plan breaks a rule.
+const OWN_BUG: &str = "this is a bug in ckc: its own layout report breaks a rule; please report it with the model";
 
 /// What the command line says instead of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,7 +96,7 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
     let text = source.clone();
     let fail = |diagnostics| Failure {
         diagnostics,
-        source: Some(text),
+        source: Some(text.clone()),
     };
     let (model, diagnostics) = model::load(source, &options.load);
     let Some(model) = model else {
@@ -120,7 +124,7 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
     };
     let layout = layout::lay_out(&model.graph, entries, &settings).map_err(|e| {
         fail(vec![
-            Diagnostic::new("CK0601", e.to_string()).in_file(&model.source.name),
+            Diagnostic::new(codes::LAYOUT, e.to_string()).in_file(&model.source.name),
         ])
     })?;
     let about = About {
@@ -131,6 +135,11 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         budget: model.budget,
     };
     let report = describe(&layout, &about);
+    let violations = report::check(&report);
+    if !violations.is_empty() {
+        let ours = |v: &report::Violation| v.diagnostic().in_file(&model.source.name).help(OWN_BUG);
+        return Err(fail(violations.iter().map(ours).collect()));
+    }
     let hash = emit::layout_hash(&report);
     Ok(Planned {
         model,
@@ -295,7 +304,7 @@ fn tokenizer_tables(path: &Path) -> Result<(Vec<u8>, Vec<String>), Vec<Diagnosti
             Ok((tables.blob, warnings.collect()))
         }
         None => Err(vec![
-            Diagnostic::new("CK0904", "the file has no vocabulary")
+            Diagnostic::new(codes::NO_VOCABULARY, "the file has no vocabulary")
                 .in_file(&place)
                 .help("remove `tokenizer` from the YAML"),
         ]),
@@ -315,7 +324,7 @@ pub fn compile(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<PathBuf, Vec<Diagnostic>> {
     let failed = |what: &str, path: &Path, e: std::io::Error| {
-        vec![Diagnostic::new("CK0901", format!("cannot {what}: {e}")).in_file(path.display().to_string())]
+        vec![Diagnostic::new(codes::UNWRITABLE, format!("cannot {what}: {e}")).in_file(path.display().to_string())]
     };
     check_target(out)?;
     let stage = Stage::beside(out).map_err(|e| failed("write beside the folder", out, e))?;
@@ -344,7 +353,7 @@ fn check_target(out: &Path) -> Result<(), Vec<Diagnostic>> {
         Err(_) if out.exists() => {
             let message = "the output is a file; a folder is needed";
             return Err(vec![
-                Diagnostic::new("CK0902", message).in_file(out.display().to_string()),
+                Diagnostic::new(codes::NOT_A_FOLDER, message).in_file(out.display().to_string()),
             ]);
         }
         Err(_) => return Ok(()),
@@ -359,7 +368,7 @@ fn check_target(out: &Path) -> Result<(), Vec<Diagnostic>> {
     }
     let message = "the output folder holds something that ckc did not write";
     Err(vec![
-        Diagnostic::new("CK0903", message)
+        Diagnostic::new(codes::FOREIGN_FOLDER, message)
             .in_file(out.display().to_string())
             .help("name an empty or new folder with `-o`"),
     ])

@@ -23,6 +23,7 @@ pub mod sweep;
 pub mod verify;
 pub mod bench;
 
+pub mod codes;
 pub mod diag;
 mod glob;
 pub mod output;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::codes;
 use crate::diag::Diagnostic;
 
 /// Exit code of an interrupted process: 128 and the number of SIGINT.
@@ -160,8 +161,9 @@ fn remove_empty(folders: &[PathBuf]) {
 /// # Errors
 /// The folder cannot be written to, or the disk is full; an older file is untouched then.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
-    let failed =
-        |e: io::Error| Diagnostic::new("CK0901", format!("cannot write: {e}")).in_file(path.display().to_string());
+    let failed = |e: io::Error| {
+        Diagnostic::new(codes::UNWRITABLE, format!("cannot write: {e}")).in_file(path.display().to_string())
+    };
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     if path.exists() && !path.is_file() && !path.is_dir() {
         let device = std::fs::File::options().write(true).open(path);

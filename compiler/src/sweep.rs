@@ -5,13 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::codes;
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::Diagnostic;
 use crate::model::Source;
 use crate::report::{Limit, Status};
-
-/// A sweep that cannot be read.
-pub const SYNTAX: &str = "CK0914";
 
 /// Points of one sweep: bounds the time that it takes.
 const MOST: usize = 256;
@@ -99,7 +97,7 @@ pub fn parse(text: &str) -> Result<Axis, Failure> {
 fn fail(text: &str, at: Range<usize>, message: String, label: &str, help: &str) -> Failure {
     Failure {
         diagnostics: vec![
-            Diagnostic::new(SYNTAX, message)
+            Diagnostic::new(codes::SWEEP, message)
                 .in_file(ARGUMENT)
                 .at(at, label)
                 .help(help),
@@ -351,7 +349,7 @@ mod tests {
         ] {
             let failure = parse(text).expect_err(text);
             assert_eq!(failure.diagnostics[0].labels[0].0, at, "{text}");
-            assert_eq!(failure.diagnostics[0].code, SYNTAX, "{text}");
+            assert_eq!(failure.diagnostics[0].code, codes::SWEEP, "{text}");
         }
     }
 

@@ -149,13 +149,19 @@ fn every_mistake_is_reported_as_documented() {
 /// The list of codes, each with an example.
 fn documentation(shown: &BTreeMap<&str, String>) -> String {
     let mut text = String::from(
-        "# Diagnostics of the model language\n\n\
+        "# Diagnostics\n\n\
          Every mistake of a file is reported in one run. Codes are never reused. This page is made by a test from the\n\
-         table of codes and the examples in `compiler/tests/diagnostics`.\n\n\
+         tables of codes and the examples in `compiler/tests/diagnostics`.\n\n\
+         The model language:\n\n\
          | code | | rule |\n|---|---|---|\n",
     );
     for code in codes::ALL {
         let _ = writeln!(text, "| {} | {} | {} |", code.code, code.title, code.rule);
+    }
+    text += "\nEverything else: weights (CK06), importing and tokenizers (CK07), packing (CK08), commands (CK09), and layout \
+             reports\n(CK10), whose rules hold for every report that is made or read:\n\n| code | cause | hint |\n|---|---|---|\n";
+    for code in ckc::codes::all() {
+        let _ = writeln!(text, "| {} | {} | {} |", code.code, code.cause, code.hint);
     }
     for code in codes::ALL {
         // An unreadable file has no text to show.
@@ -188,5 +194,49 @@ fn the_base_of_the_examples_has_no_mistake() {
 
 #[test]
 fn codes_are_unique_and_sorted() {
-    assert!(codes::ALL.windows(2).all(|pair| pair[0].code < pair[1].code));
+    let language = codes::ALL.iter().map(|code| code.code);
+    let all: Vec<&str> = language.chain(ckc::codes::all().map(|code| code.code)).collect();
+    assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
+    for code in ckc::codes::all() {
+        assert!(code.cause.ends_with('.') && code.hint.ends_with('.'), "{code:?}");
+        assert!(!code.cause.contains('|') && !code.hint.contains('|'), "{code:?}");
+    }
+}
+
+/// A code stands in its table and nowhere else: what says it names the constant, which means one thing.
+#[test]
+fn every_code_in_the_source_stands_once_and_in_a_table() {
+    let known = codes::ALL
+        .iter()
+        .map(|code| code.code)
+        .chain(ckc::codes::all().map(|code| code.code));
+    let mut left: Vec<&str> = known.collect();
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(next) = open.pop() {
+        if next.is_dir() {
+            open.extend(
+                fs::read_dir(&next)
+                    .expect("readable")
+                    .map(|entry| entry.expect("readable").path()),
+            );
+            continue;
+        }
+        if next.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&next).expect("readable");
+        for (at, _) in text.match_indices("\"CK") {
+            let code = text[at + 1..].split('"').next().unwrap_or_default();
+            let digits = code.len() == 6 && code[2..].bytes().all(|b| b.is_ascii_digit());
+            // Tests of how diagnostics look have a code of their own.
+            if !digits || code == "CK0000" {
+                continue;
+            }
+            let row = left.iter().position(|known| *known == code);
+            let row =
+                row.unwrap_or_else(|| panic!("{}: {code} is in no table, or twice in the source", next.display()));
+            left.remove(row);
+        }
+    }
+    assert_eq!(left, [""; 0], "not in the source");
 }

@@ -8,7 +8,7 @@ use ckc::compile::{self, Options};
 use ckc::emit::RuntimePath;
 
 /// Larger reports are committed as text only: JSON of that size is not reviewed, and `ckc plan --json` makes it at once.
-const LARGEST_COMMITTED: usize = 400 * 1024;
+const LARGEST_COMMITTED: usize = 440 * 1024;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -1,4 +1,4 @@
-//! Damaged weights files: an error, never a panic, and never more memory than the file is worth.
+//! Damaged weights files and layout reports: an error, never a panic, and never more memory than the file is worth.
 
 use std::{fs, path::Path};
 
@@ -155,6 +155,35 @@ fn damaged_files() {
     let folder = tempfile::tempdir().unwrap();
     no_flip_panics_import(folder.path(), 1_000);
     shrunk_after_opening(folder.path());
+    reports_are_cheap(folder.path());
+}
+
+/// Reports that hold many small things, or claim to.
+fn reports_are_cheap(folder: &Path) {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../generated/shakespeare/layout.json");
+    let report = fs::read_to_string(committed).unwrap();
+    let many = |from: &str, item: &str| report.replacen(from, &format!("{from}{}", item.repeat(1 << 20)), 1);
+    let files = [
+        many("\"fuse\": [", "\"\","),
+        many("\"shape\":[", "0,"),
+        many("\"inputs\":[", "\"x\","),
+        many("\"parts\":{\"", "\u{1}"),
+        many("\"tensors\": [", "{},"),
+        many("{", " "),
+        "[".repeat(1 << 20),
+        "{\"a\":".repeat(1 << 20),
+    ];
+    let path = folder.join("report.json");
+    for file in files {
+        assert_ne!(file, report);
+        fs::write(&path, &file).unwrap();
+        let (_, peak) = Counting::peak(|| ckc::report::load(&path).map(drop));
+        assert!(
+            peak <= 64 * file.len() + (16 << 20),
+            "{peak} bytes for a report of {}",
+            file.len()
+        );
+    }
 }
 
 /// A file that loses its end between the header and the rows.

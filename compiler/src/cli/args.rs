@@ -30,7 +30,8 @@ pub enum Command {
     Diff(Diff),
     /// Say why a step or tensor is as it is: fused or not, barrier or not, in place or not
     Explain(Explain),
-    /// Run the program step by step against the interpreter; name the first step that differs
+    /// Run the program step by step against the interpreter, and name the first step that differs; or check a layout
+    /// report (LAYOUT.json): places, lifetimes, totals, and that no two workers race
     Verify(Verify),
     /// Place the buffers of a CSV file: the memory planner alone
     Dsa(Dsa),

@@ -13,6 +13,7 @@ use super::args::{
     Verify,
 };
 use super::{OVER_BUDGET, WRONG_INPUT};
+use crate::codes;
 use crate::compile::{self, Failure, Options, Planned};
 use crate::diag::{self, Diagnostic};
 use crate::graph::dump::dump;
@@ -70,7 +71,7 @@ fn say(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(vec![Diagnostic::new(
-            "CK0905",
+            codes::STDOUT,
             format!("cannot write to standard output: {e}"),
         )]
         .into()),
@@ -192,7 +193,7 @@ fn dtype(name: &str) -> Result<DType, Exit> {
     DType::from_name(name).ok_or_else(|| {
         let known: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
         let help = format!("known are {}", known.join(", "));
-        vec![Diagnostic::new("CK0906", format!("unknown type `{name}`")).help(help)].into()
+        vec![Diagnostic::new(codes::UNKNOWN_TYPE, format!("unknown type `{name}`")).help(help)].into()
     })
 }
 
@@ -262,6 +263,14 @@ fn explain(args: &Explain) -> Outcome {
 }
 
 fn verify(args: &Verify) -> Outcome {
+    if args
+        .model
+        .model
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("json"))
+    {
+        return verify_report(&args.model.model);
+    }
     let mut planned = planned(&args.model)?;
     let options = verify::Options {
         ids: args.ids.clone(),
@@ -277,16 +286,27 @@ fn verify(args: &Verify) -> Outcome {
     }
 }
 
+/// Checks a layout report by itself.
+fn verify_report(path: &Path) -> Outcome {
+    let report = report::load(path)?;
+    let totals = &report.totals;
+    let rows = (report.steps.len(), report.tensors.len(), report.weights.len());
+    say(&format!(
+        "{}: {} steps, {} tensors and {} weights in {} bytes break no rule; lower bound {}, {}\n",
+        report.header.model, rows.0, rows.1, rows.2, totals.arena_bytes, totals.lower_bound_bytes, totals.status
+    ))
+}
+
 /// Nodes of `ckc dsa --fast`: some tens of milliseconds.
 const FAST_NODES: u64 = 12_000;
 
 fn dsa(args: &Dsa) -> Outcome {
     let name = args.input.display().to_string();
-    let failed = |what: String| Exit::from(vec![Diagnostic::new("CK0908", what).in_file(&name)]);
+    let failed = |what: String| Exit::from(vec![Diagnostic::new(codes::BUFFERS, what).in_file(&name)]);
     let text = std::fs::read_to_string(&args.input).map_err(|e| failed(format!("cannot read the buffers: {e}")))?;
     let table = plan::csv::read(&text).map_err(|faults| {
         let diagnostic = |fault: plan::csv::CsvError| {
-            Diagnostic::new("CK0908", fault.to_string())
+            Diagnostic::new(codes::BUFFERS, fault.to_string())
                 .in_file(&name)
                 .at(fault.span, "")
         };

@@ -57,7 +57,7 @@ pub fn order(name: &str) -> Vec<(u64, &str)> {
 /// No such name: the nearest ones by edits, and how names look.
 pub fn unknown(all: &BTreeSet<String>, name: &str) -> Diagnostic {
     let problem = Diagnostic::new(
-        "CK0908",
+        crate::codes::UNKNOWN_NODE,
         format!("no step, tensor, weight, cache or rope is called `{name}`"),
     );
     let limit = name.chars().count().div_ceil(3).max(2);

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::types::{Limit, Report};
+use crate::codes::OVER_BUDGET;
 
 /// Rows that a list shows.
 const MOST: usize = 5;
@@ -18,7 +19,7 @@ impl Report {
         let Limit { name, limit, bytes } = budget;
         let over = bytes - limit;
         let mut out =
-            format!("error[CK0913]: over budget by {over}: {name} needs {bytes} bytes, its budget is {limit}\n");
+            format!("error[{OVER_BUDGET}]: over budget by {over}: {name} needs {bytes} bytes, its budget is {limit}\n");
         let mut say = |kind: &str, text: String| {
             // Writing to a string has no way to fail.
             let _ = writeln!(out, "  = {kind}: {text}");

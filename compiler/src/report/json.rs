@@ -1,6 +1,5 @@
 //! `layout.json`: writing and reading. Rows stand one to a line, so that a line diff shows which row changed.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,6 @@ pub enum ReadError {
     Json(String),
     /// A report, but of another schema.
     Schema(String),
-    /// The right shape with contents that contradict each other.
-    Inconsistent(String),
 }
 
 impl fmt::Display for ReadError {
@@ -23,7 +20,6 @@ impl fmt::Display for ReadError {
         match self {
             Self::Json(message) => write!(f, "not a layout report: {message}"),
             Self::Schema(found) => write!(f, "schema is `{found}`, this version reads `{SCHEMA}`"),
-            Self::Inconsistent(message) => write!(f, "inconsistent layout report: {message}"),
         }
     }
 }
@@ -71,11 +67,18 @@ fn rows(rows: &[impl Serialize]) -> String {
     format!("[\n{}\n  ]", lines.join(",\n"))
 }
 
-/// Reads a report from anywhere.
+/// Reads a report of our own; one from anywhere is [loaded](super::load), that is checked, too.
 ///
 /// # Errors
 /// [`ReadError`]; never panics, whatever the text is.
 pub fn from_json(text: &str) -> Result<Report, ReadError> {
+    let mut report = parse(text)?;
+    report.normalise();
+    Ok(report)
+}
+
+/// Reads a report as it stands, rows in the order of the text.
+pub(super) fn parse(text: &str) -> Result<Report, ReadError> {
     #[derive(Deserialize)]
     struct OnlySchema {
         header: OnlyName,
@@ -89,46 +92,5 @@ pub fn from_json(text: &str) -> Result<Report, ReadError> {
     if peek.header.schema != SCHEMA {
         return Err(ReadError::Schema(peek.header.schema));
     }
-    let mut report: Report = serde_json::from_str(text).map_err(|e| ReadError::Json(e.to_string()))?;
-    check(&report).map_err(ReadError::Inconsistent)?;
-    report.normalise();
-    Ok(report)
-}
-
-/// What the other parts of this module rely on: unique names, and places inside the arena.
-fn check(report: &Report) -> Result<(), String> {
-    unique("region", report.totals.regions.iter().map(|r| (r.name.as_str(), "")))?;
-    unique("entry", report.header.entries.iter().map(|e| (e.name.as_str(), "")))?;
-    unique("step", report.steps.iter().map(|s| (s.id.as_str(), s.entry.as_str())))?;
-    unique(
-        "tensor",
-        report.tensors.iter().map(|t| (t.id.as_str(), t.entry.as_str())),
-    )?;
-    unique("weight", report.weights.iter().map(|w| (w.name.as_str(), "")))?;
-    let arena = report.totals.arena_bytes;
-    let inside = |offset: u64, bytes: u64| offset.checked_add(bytes).is_some_and(|end| end <= arena);
-    for region in &report.totals.regions {
-        if !inside(region.offset, region.bytes) {
-            return Err(format!("region `{}` ends outside the arena", region.name));
-        }
-    }
-    for tensor in &report.tensors {
-        if !inside(tensor.offset, tensor.bytes) {
-            return Err(format!("tensor `{}` ends outside the arena", tensor.id));
-        }
-        if tensor.first > tensor.last {
-            return Err(format!("tensor `{}` is dead before it is written", tensor.id));
-        }
-    }
-    Ok(())
-}
-
-fn unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(format!("two {what}s are called `{}`", name.0));
-        }
-    }
-    Ok(())
+    serde_json::from_str(text).map_err(|e| ReadError::Json(e.to_string()))
 }

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::check::check;
 use super::codes;
-use super::json::{ReadError, from_json};
+use super::json::{ReadError, parse};
 use super::types::Report;
+use crate::codes::UNREADABLE_REPORT;
 use crate::diag::Diagnostic;
 
 /// Largest report that is read; one of a model with 126 layers has about 4 MB.
@@ -17,24 +19,36 @@ const MOST_BYTES: u64 = 64 << 20;
 /// # Errors
 /// The file cannot be read, is too large, or is no report of this schema.
 pub fn load(path: &Path) -> Result<Report, Vec<Diagnostic>> {
-    let failed = |code, what: String| vec![Diagnostic::new(code, what).in_file(path.display().to_string())];
+    let failed = |code, what: String| {
+        vec![
+            Diagnostic::new(code, what)
+                .in_file(path.display().to_string())
+                .help(crate::codes::hint(code)),
+        ]
+    };
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|e| failed(codes::UNREADABLE, format!("cannot read the report: {e}")))?;
+    read.map_err(|e| failed(UNREADABLE_REPORT, format!("cannot read the report: {e}")))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(failed(
-            codes::UNREADABLE,
+            UNREADABLE_REPORT,
             format!("a report has at most {MOST_BYTES} bytes"),
         ));
     }
     let text = String::from_utf8(bytes);
-    let text = text.map_err(|e| failed(codes::UNREADABLE, format!("not a layout report: not UTF-8: {e}")))?;
-    from_json(&text).map_err(|e| {
+    let text = text.map_err(|e| failed(UNREADABLE_REPORT, format!("not a layout report: not UTF-8: {e}")))?;
+    let mut report = parse(&text).map_err(|e| {
         let code = match e {
-            ReadError::Json(_) => codes::UNREADABLE,
+            ReadError::Json(_) => UNREADABLE_REPORT,
             ReadError::Schema(_) => codes::SCHEMA,
-            ReadError::Inconsistent(_) => codes::NAMES,
         };
         failed(code, e.to_string())
-    })
+    })?;
+    let violations = check(&report);
+    if violations.is_empty() {
+        report.normalise();
+        return Ok(report);
+    }
+    let file = path.display().to_string();
+    Err(violations.iter().map(|v| v.diagnostic().in_file(&file)).collect())
 }

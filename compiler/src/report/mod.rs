@@ -5,6 +5,7 @@
 
 mod budget;
 mod chart;
+pub mod check;
 pub mod codes;
 mod diff;
 mod html;
@@ -14,6 +15,7 @@ mod text;
 mod types;
 mod unique;
 
+pub use check::{Violation, check};
 pub use diff::{Amount, Diff, DiffOptions, Fact, Kind, Verdict, diff};
 pub use html::to_html;
 pub use json::{ReadError, from_json, to_json};

@@ -285,7 +285,7 @@ fn what_exceeds_a_budget_is_said_everywhere() {
     let [message] = report.over_budget().try_into().expect("one budget is exceeded");
     for says in [
         over.as_str(),
-        "CK0913",
+        crate::codes::OVER_BUDGET,
         "no layout fits",
         "its parts are",
         "live at the peak, `",
@@ -359,24 +359,7 @@ fn corrupt_reports_are_errors() {
             "not a layout report",
         ),
         ("\"arena_bytes\": 36864", "\"arena_bytes\": 1.5", "not a layout report"),
-        (
-            "\"arena_bytes\": 36864",
-            "\"arena_bytes\": 4096",
-            "ends outside the arena",
-        ),
         ("\"arena_bytes\"", "\"arena_byte\"", "unknown field `arena_byte`"),
-        ("\"id\":\"b.q\"", "\"id\":\"a.q\"", "two tensors are called `a.q`"),
-        ("\"id\":\"b.qkv\"", "\"id\":\"a.qkv\"", "two steps are called `a.qkv`"),
-        (
-            "\"first\":1,\"last\":1",
-            "\"first\":2,\"last\":1",
-            "dead before it is written",
-        ),
-        (
-            "\"offset\":34816,",
-            "\"offset\":18446744073709551615,",
-            "ends outside the arena",
-        ),
         ("\"kind\":\"serial\"", "\"kind\":\"spiral\"", "unknown variant `spiral`"),
     ];
     for (from, to, message) in cases {

@@ -42,7 +42,10 @@ impl std::error::Error for TokenizerProblem {}
 
 impl From<TokenizerProblem> for Diagnostic {
     fn from(problem: TokenizerProblem) -> Self {
-        let diagnostic = Diagnostic::new("CK0701", format!("{}: {}", problem.place, problem.message));
+        let diagnostic = Diagnostic::new(
+            crate::source::codes::TOKENIZER,
+            format!("{}: {}", problem.place, problem.message),
+        );
         match problem.hint {
             Some(hint) => diagnostic.help(hint),
             None => diagnostic,

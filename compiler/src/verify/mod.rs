@@ -15,6 +15,7 @@ use std::path::Path;
 
 use ck_runtime::{Config, Machine};
 
+use crate::codes;
 use crate::compile::Planned;
 use crate::diag::Diagnostic;
 use crate::graph::interpret::{Interpreter, Select};
@@ -45,7 +46,7 @@ pub fn verify(planned: &mut Planned, options: &Options) -> Result<Outcome, Vec<D
     if !planned.model.weights.exists() {
         let message = format!("there are no weights at `{}`", planned.model.weights.display());
         let help = format!("make random ones with `ckc synth {}`", planned.model.source.name);
-        return Err(vec![Diagnostic::new("CK0909", message).help(help)]);
+        return Err(vec![Diagnostic::new(codes::NO_WEIGHTS, message).help(help)]);
     }
     let ids = prompt(planned, &options.ids)?;
     let folder = tempfile::tempdir().map_err(|e| failed(format!("cannot make a temporary folder: {e}")))?;
@@ -96,7 +97,7 @@ fn machine(planned: &Planned, path: &Path, threads: usize) -> Result<Machine, Ve
 }
 
 fn failed(what: impl std::fmt::Display) -> Vec<Diagnostic> {
-    vec![Diagnostic::new("CK0910", what.to_string())]
+    vec![Diagnostic::new(codes::NOT_RUN, what.to_string())]
 }
 
 /// The ids to run: those given, if the model takes them.

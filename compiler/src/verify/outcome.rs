@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 
 use super::{Difference, Tolerance};
+use crate::codes;
 use crate::diag::Diagnostic;
 
 /// One tensor, or half of a cache, after one step.
@@ -81,7 +82,7 @@ impl Outcome {
                  allowed is {}",
                 first.tolerance
             );
-            return Some(Diagnostic::new("CK0911", message).help("`--verbose` prints every tensor up to there"));
+            return Some(Diagnostic::new(codes::DIFFERS, message).help("`--verbose` prints every tensor up to there"));
         }
         let (threads, Range { start, end }) = self.other_bits.first()?;
         let message = format!(
@@ -90,7 +91,8 @@ impl Outcome {
             end - 1
         );
         Some(
-            Diagnostic::new("CK0912", message).help("a barrier is missing, or two tensors that are in use share bytes"),
+            Diagnostic::new(codes::OTHER_BITS, message)
+                .help("a barrier is missing, or two tensors that are in use share bytes"),
         )
     }
 

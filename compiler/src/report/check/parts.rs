@@ -1,0 +1,115 @@
+//! Each operand of a step has a part, and the part is one that the step's division gives a worker.
+
+use std::collections::BTreeSet;
+
+use super::Say;
+use super::view::{Part, Touch, View};
+use crate::report::types::{Partition, Step, Tensor};
+
+/// Columns of a residual that a kernel cuts whatever it cuts its outputs by: rows of a packed matrix that stay together.
+const GROUP: u64 = 16;
+
+/// What a worker's scratch begins on: a cache line.
+const LINE: u64 = 64;
+
+pub fn check(view: &View<'_>, say: &mut Say<'_>) {
+    for (i, step) in view.report.steps.iter().enumerate() {
+        let place = format!("steps[{i}].parts");
+        let touched: BTreeSet<usize> = view.touches[i].iter().map(|t| t.tensor).collect();
+        let mut named = BTreeSet::new();
+        for (part, operands) in &step.parts {
+            if Part::parse(part).is_none() {
+                say(place.clone(), format!("no part is called `{part}`"));
+            }
+            for name in operands {
+                let tensor = view.tensor(&step.entry, name).filter(|t| touched.contains(t));
+                match tensor {
+                    None => say(
+                        place.clone(),
+                        format!("`{name}` is no tensor that `{}` touches", step.id),
+                    ),
+                    Some(tensor) if !named.insert(tensor) => say(place.clone(), format!("`{name}` has two parts")),
+                    Some(_) => {}
+                }
+            }
+        }
+        for touch in &view.touches[i] {
+            let tensor = &view.report.tensors[touch.tensor];
+            let name = &tensor.id;
+            match touch.part {
+                None => say(
+                    place.clone(),
+                    format!("`{}` touches `{name}`, and the part is not said", step.id),
+                ),
+                Some(part) => {
+                    if let Some(wrong) = judge(step, tensor, touch, part, view.scratch(step) == Some(touch.tensor)) {
+                        say(
+                            place.clone(),
+                            format!("`{}` cannot touch `{part}` of `{name}`: {wrong}", step.id),
+                        );
+                    }
+                }
+            }
+        }
+        scratch(view, i, say);
+    }
+}
+
+/// Why a worker of this step cannot have this part of a tensor.
+fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool) -> Option<String> {
+    let (axis, length, cut) = match &step.partition {
+        // Where one worker does it all, every part is its own.
+        Partition::Serial { .. } => return None,
+        Partition::Axis { axis, length, granule } => (axis.as_str(), *length, *granule),
+    };
+    match part {
+        Part::All if touch.writes => Some("every worker writes all of it".into()),
+        Part::All => None,
+        Part::Private if scratch || tensor.entry.is_empty() || axis == "heads" => None,
+        Part::Private => Some("only scratch, caches and heads have parts that no other step shares".into()),
+        Part::Rows { granule } => {
+            let [rows, _] = tensor.shape[..] else {
+                return Some("it has no rows".into());
+            };
+            match axis {
+                "rows" if granule == cut && rows == length => None,
+                _ => Some(format!("it has {rows} rows, and {length} {axis} are divided by {cut}")),
+            }
+        }
+        Part::Columns { granule } => {
+            let [_, columns] = tensor.shape[..] else {
+                return Some("it has no columns".into());
+            };
+            match axis {
+                "columns" if (granule == cut || granule == GROUP) && columns <= length => None,
+                "heads" if granule.checked_mul(length) == Some(columns) => None,
+                _ => Some(format!(
+                    "it has {columns} columns, and {length} {axis} are divided by {cut}"
+                )),
+            }
+        }
+    }
+}
+
+/// Each worker has whole cache lines of scratch for itself, however many workers there are.
+fn scratch(view: &View<'_>, index: usize, say: &mut Say<'_>) {
+    let step = &view.report.steps[index];
+    let owners = match &step.partition {
+        Partition::Axis { axis, length, .. } if axis == "rows" => *length,
+        Partition::Axis { axis, .. } if axis == "columns" => view.report.header.options.max_threads,
+        _ => 1,
+    };
+    let shares = owners.saturating_mul(LINE).max(1);
+    if !step.workspace_bytes.is_multiple_of(shares) {
+        let bytes = step.workspace_bytes;
+        let message = format!("{bytes} bytes are no whole cache lines for each of {owners}");
+        say(format!("steps[{index}].workspace_bytes"), message);
+    }
+    if let Some(tensor) = view.scratch(step) {
+        let own = &view.report.tensors[tensor];
+        if (own.first, own.last) != (step.index, step.index) {
+            let message = format!("`{}` is scratch of `{}` and of no other step", own.id, step.id);
+            say(format!("tensors[{tensor}]"), message);
+        }
+    }
+}
