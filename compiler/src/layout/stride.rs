@@ -73,10 +73,11 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, debug: DebugMode) -> R
     }
     let arena_bytes = end.next_multiple_of(PAGE);
 
-    // The packed plan of the same entries says how far from the least this layout is. No order of steps saves a byte
-    // where every tensor has a place of its own.
+    // The packed plan of the same entries says how far from the least this layout is: no order of steps saves a byte
+    // where every tensor has a place of its own. Its regions begin on pages, which can cost more than reuse saves.
     let reference = packed::lay_out(model, entries.clone(), order::Kind::Source, debug, &Hint::default())?;
-    let lower_bound = reference.regions.iter().map(|r| r.lower_bound).sum();
+    let bounds = reference.regions.iter().map(|r| r.lower_bound);
+    let lower_bound = bounds.sum::<u64>().min(arena_bytes);
     let place = |entry: &Entry, operand: Operand| match operand {
         Operand::Keys(c) => caches[c.index()].0,
         Operand::Values(c) => caches[c.index()].1,

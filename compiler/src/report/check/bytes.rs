@@ -82,6 +82,6 @@ fn matrix(dtype: &str, rows: u64, cols: u64) -> Option<u128> {
         "q6_k" => (256, 210),
         _ => return None,
     };
-    let row = (cols % block == 0).then(|| u128::from(cols / block) * bytes)?;
+    let row = cols.is_multiple_of(block).then(|| u128::from(cols / block) * bytes)?;
     u128::from(rows).next_multiple_of(16).checked_mul(row)
 }
