@@ -1,6 +1,11 @@
 //! The judge of reports: it accepts what the compiler writes, finds every real mutation of it, agrees with a slow oracle
 //! that looks at every byte of every worker, and takes any text for what it is.
 
+#![allow(
+    clippy::unit_arg,
+    reason = "mutations are a table of assignments that say `Some` when they were made"
+)]
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Say;
-use super::view::{Operand, View};
+use super::view::View;
 
 /// The regions that there are.
 const REGIONS: &[&str] = &[
@@ -91,9 +91,6 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 format!("tensors[{i}].region"),
                 format!("no region is called `{}`", tensor.region),
             );
-        }
-        if matches!(view.find("", &tensor.id), Some(Operand::Weight(_))) {
-            say(format!("tensors[{i}].id"), format!("`{}` is a weight, too", tensor.id));
         }
         if !tensor.entry.is_empty() && view.tensor("", &tensor.id).is_some() {
             let message = format!("`{}` of {} is shared by all entries, too", tensor.id, tensor.entry);

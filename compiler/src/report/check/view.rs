@@ -196,7 +196,13 @@ impl<'a> View<'a> {
             parts.extend(operands.iter().map(|name| (name.as_str(), Part::parse(part))));
         }
         let scratch = format!("{}.workspace", step.id);
-        let inputs = step.inputs.iter().map(|name| (name.as_str(), true, false));
+        // A weight may be called like a tensor. It has no part, and no step reads a tensor that it writes by this list.
+        let tensor = |name: &&String| {
+            let part = parts.contains_key(name.as_str()) && !step.outputs.contains(name);
+            part || !self.weights.contains_key(name.as_str())
+        };
+        let inputs = step.inputs.iter().filter(tensor);
+        let inputs = inputs.map(|name| (name.as_str(), true, false));
         let outputs = step.outputs.iter().map(|name| (name.as_str(), false, true));
         let clobbers = step.clobbers.iter().map(|name| (name.as_str(), true, true));
         let scratch = std::iter::once((scratch.as_str(), false, true));
