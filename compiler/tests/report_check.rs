@@ -364,7 +364,7 @@ const MUTATIONS: &[Mutation] = &[
     }),
     ("another axis", codes::PARTS, |r| {
         cut(r, |axis, _, _| {
-            *axis = if axis == "rows" { "columns" } else { "rows" }.into()
+            *axis = if axis == "rows" { "columns" } else { "rows" }.into();
         })
     }),
     ("a part that is not said", codes::PARTS, |r| {

@@ -10,7 +10,6 @@ use crate::report::types::{Partition, Step, Tensor};
 const GROUP: u64 = 16;
 
 /// What a worker's scratch begins on: a cache line.
-const LINE: u64 = 64;
 
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     for (i, step) in view.report.steps.iter().enumerate() {
@@ -91,7 +90,7 @@ fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool)
     }
 }
 
-/// Each worker has whole cache lines of scratch for itself, however many workers there are.
+/// However many workers there are, each has scratch for itself: by rows a part a row, by columns an equal share.
 fn scratch(view: &View<'_>, index: usize, say: &mut Say<'_>) {
     let step = &view.report.steps[index];
     let owners = match &step.partition {
@@ -99,10 +98,9 @@ fn scratch(view: &View<'_>, index: usize, say: &mut Say<'_>) {
         Partition::Axis { axis, .. } if axis == "columns" => view.report.header.options.max_threads,
         _ => 1,
     };
-    let shares = owners.saturating_mul(LINE).max(1);
-    if !step.workspace_bytes.is_multiple_of(shares) {
+    if !step.workspace_bytes.is_multiple_of(owners.max(1)) {
         let bytes = step.workspace_bytes;
-        let message = format!("{bytes} bytes are no whole cache lines for each of {owners}");
+        let message = format!("{bytes} bytes cannot be {owners} equal shares");
         say(format!("steps[{index}].workspace_bytes"), message);
     }
     if let Some(tensor) = view.scratch(step) {

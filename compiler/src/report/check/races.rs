@@ -1,8 +1,8 @@
 //! Between two barriers no worker touches bytes that another writes.
 //!
 //! Two accesses meet if they have a byte in common, one of them writes, and they are not certain to give each byte to one
-//! and the same worker. That is certain if both divide the same bytes in the same way: same place, same rows and columns,
-//! same granules; then it holds for any number of workers and of tokens. A step that one worker does alone meets only
+//! and the same worker. That is certain if both divide the same bytes in the same way: same place, as many rows (or the
+//! same columns of the same type), same granules; then it holds for any number of workers and of tokens. A step that one worker does alone meets only
 //! steps that others take part in.
 
 use std::cmp::Reverse;
@@ -18,8 +18,8 @@ use crate::report::types::Partition;
 enum Class<'a> {
     /// Worker 0 has all.
     Alone,
-    /// Rows of `shape`, cut in granules.
-    Rows(Range2, &'a str, &'a [u64], u64),
+    /// So many rows, which are as long as each other, cut in granules.
+    Rows(Range2, u64, u64),
     /// Columns of `shape`, cut in granules.
     Columns(Range2, &'a str, &'a [u64], u64),
     /// The part that this step alone gives a worker of these bytes.
@@ -119,7 +119,7 @@ fn access<'a>(view: &View<'a>, step: usize, touch: &Touch) -> Access<'a> {
     let serial = matches!(view.report.steps[step].partition, Partition::Serial { .. });
     let class = match touch.part {
         _ if serial => Class::Alone,
-        Some(Part::Rows { granule }) => Class::Rows(place, &tensor.dtype, &tensor.shape, granule),
+        Some(Part::Rows { granule }) => Class::Rows(place, tensor.shape.first().copied().unwrap_or(1), granule),
         Some(Part::Columns { granule }) => Class::Columns(place, &tensor.dtype, &tensor.shape, granule),
         Some(Part::Private) => Class::OfStep(step, place, &tensor.shape),
         Some(Part::All) | None => Class::Any(step, touch.tensor),
