@@ -1,6 +1,7 @@
 //! The judge of reports: it accepts what the compiler writes, finds every real mutation of it, agrees with a slow oracle
 //! that looks at every byte of every worker, and takes any text for what it is.
 
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of bytes, some of one")]
 #![allow(
     clippy::unit_arg,
     reason = "mutations are a table of assignments that say `Some` when they were made"

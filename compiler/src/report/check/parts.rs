@@ -9,8 +9,6 @@ use crate::report::types::{Partition, Step, Tensor};
 /// Columns of a residual that a kernel cuts whatever it cuts its outputs by: rows of a packed matrix that stay together.
 const GROUP: u64 = 16;
 
-/// What a worker's scratch begins on: a cache line.
-
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     for (i, step) in view.report.steps.iter().enumerate() {
         let place = format!("steps[{i}].parts");
