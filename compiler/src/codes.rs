@@ -43,6 +43,7 @@ codes! {
     SWEEP "CK0914" "The argument of `--sweep` cannot be read." "Write `context=512..8192`, `context=512..8192:512` or `batch=1,64`.";
     BUFFERS "CK0915" "The buffers of `ckc dsa` cannot be read or placed." "Columns are id, lower, upper, size; lifetimes are half-open.";
     LAYOUT "CK0916" "The model cannot be laid out." "Lower `context` or `batch`; a plan that the verifier rejects is a bug in ckc.";
+    SHORTAGE "CK0917" "The program does not fit a memory of `arena`." "Raise its `bytes`, or lower `limits.batch` or `limits.context`.";
 }
 
 /// Every table, in the order of codes.

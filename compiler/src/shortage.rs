@@ -1,11 +1,9 @@
 //! A memory that is too small, in words.
 
+use crate::codes;
 use crate::compile::Planned;
 use crate::diag::Diagnostic;
 use crate::layout::MemoryPlan;
-
-/// A memory's capacity is exceeded.
-pub const SHORTAGE: &str = "CK0912";
 
 /// What is named of what is live where a memory overflows.
 const NAMED: usize = 5;
@@ -27,7 +25,7 @@ fn diagnostic(memory: &MemoryPlan, span: &std::ops::Range<usize>) -> Option<Diag
     );
     let capacity = memory.memory.capacity.unwrap_or_default();
     let label = format!("has {capacity} bytes, {} are needed", memory.resident + memory.peak);
-    let mut diagnostic = Diagnostic::new(SHORTAGE, message).at(span.clone(), label);
+    let mut diagnostic = Diagnostic::new(codes::SHORTAGE, message).at(span.clone(), label);
     for (id, bytes) in shortage.live.iter().take(NAMED) {
         diagnostic = diagnostic.note(format!("live there: {bytes} bytes of `{id}`"));
     }
