@@ -136,7 +136,7 @@ fn takes_over(view: &View<'_>, at: usize, tensor: &Tensor, source: usize) -> Res
     if old.last != tensor.first {
         return Err(format!("`{}` is not dead after step {}", old.id, tensor.first));
     }
-    if view.roles[source] != Role::Own || old.region == "io" {
+    if view.roles[source] != Role::Own || view.io(old) {
         return Err(format!("`{}` is used outside of {}", old.id, old.entry));
     }
     if step.in_place_of.as_ref() != Some(&old.id) {

@@ -38,10 +38,11 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     );
     unique("weights", r.weights.iter().map(|w| ("", w.name.as_str())), say);
 
+    let known = |name: &str| REGIONS.contains(&name) || r.totals.memories.iter().any(|m| m.name == name);
     let entries: BTreeSet<&str> = header.entries.iter().map(|e| e.name.as_str()).collect();
     let steps: BTreeSet<(&str, &str)> = r.steps.iter().map(|s| (s.entry.as_str(), s.id.as_str())).collect();
     for (i, region) in r.totals.regions.iter().enumerate() {
-        if !REGIONS.contains(&region.name.as_str()) {
+        if !known(&region.name) {
             say(
                 format!("totals.regions[{i}].name"),
                 format!("no region is called `{}`", region.name),
@@ -86,7 +87,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         }
     }
     for (i, tensor) in r.tensors.iter().enumerate() {
-        if !REGIONS.contains(&tensor.region.as_str()) {
+        if !known(&tensor.region) {
             say(
                 format!("tensors[{i}].region"),
                 format!("no region is called `{}`", tensor.region),

@@ -4,18 +4,35 @@ use std::collections::BTreeMap;
 
 use super::Say;
 use super::view::View;
-use crate::report::types::{Region, Tensor};
+use crate::report::types::{Region, Report};
 
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     let r = view.report;
     let t = &r.totals;
+    // Memories begin on pages, behind what the one before them left of its last.
+    let end = t
+        .regions
+        .iter()
+        .map(|r| u128::from(r.offset) + u128::from(r.bytes))
+        .max();
+    let between = match t.memories.is_empty() {
+        true => 0,
+        false => end
+            .unwrap_or(0)
+            .saturating_sub(t.regions.iter().map(|r| u128::from(r.bytes)).sum()),
+    };
     let sum = |value: fn(&Region) -> u64| t.regions.iter().map(|r| u128::from(value(r))).sum::<u128>();
     let sums = [
-        ("arena_bytes", t.arena_bytes, sum(|r| r.bytes), "the regions have"),
+        (
+            "arena_bytes",
+            t.arena_bytes,
+            sum(|r| r.bytes) + between,
+            "the regions have",
+        ),
         (
             "lower_bound_bytes",
             t.lower_bound_bytes,
-            sum(|r| r.lower_bound),
+            sum(|r| r.lower_bound) + between,
             "the regions' bounds are",
         ),
         (
@@ -27,7 +44,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         (
             "kv_bytes_per_token",
             t.kv_bytes_per_token,
-            kv_per_token(&r.tensors),
+            kv_per_token(r),
             "the caches have",
         ),
     ];
@@ -83,8 +100,12 @@ fn peak(view: &View<'_>, say: &mut Say<'_>) {
 }
 
 /// Bytes that a position takes in all caches.
-fn kv_per_token(tensors: &[Tensor]) -> u128 {
-    let caches = tensors.iter().filter(|t| t.region == "kv");
+fn kv_per_token(r: &Report) -> u128 {
+    let several = !r.totals.memories.is_empty();
+    let caches = r
+        .tensors
+        .iter()
+        .filter(|t| t.region == "kv" || several && t.entry.is_empty());
     caches
         .map(|t| {
             let positions = match &t.shape[..] {

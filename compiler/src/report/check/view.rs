@@ -251,6 +251,18 @@ impl<'a> View<'a> {
         meetings
     }
 
+    /// Whether the tensor is the caller's. Several memories have no region of that name: there it is what no step writes,
+    /// and what no step reads.
+    pub fn io(&self, tensor: &Tensor) -> bool {
+        let memories = &self.report.totals.memories;
+        if !memories.iter().any(|m| m.name == tensor.region) || tensor.entry.is_empty() || tensor.layout == "scratch" {
+            return tensor.region == "io";
+        }
+        let steps = &self.report.steps;
+        let listed = |list: fn(&Step) -> &Vec<String>| steps.iter().any(|s| list(s).contains(&tensor.id));
+        !listed(|s| &s.outputs) || !listed(|s| &s.inputs)
+    }
+
     /// When the bytes of a tensor hold its value, in steps of its entry: what entries leave for each other stays to the
     /// end of the one that writes it, and all through the one that reads it, which may be run again; what the program
     /// leaves in `io` stays as well.
@@ -263,7 +275,7 @@ impl<'a> View<'a> {
             Role::Found if self.meetings[tensor.id.as_str()].writers.is_empty() => 0..own.end,
             Role::Found => 0..end.max(own.end),
             Role::Left => own.start..end.max(own.end),
-            Role::Own if tensor.region == "io" => own.start..end.max(own.end),
+            Role::Own if self.io(tensor) => own.start..end.max(own.end),
             Role::Own => own,
         }
     }
