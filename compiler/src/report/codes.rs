@@ -1,4 +1,4 @@
-//! The codes of diagnostics about layout reports: one a rule of [`super::check`].
+//! The codes of diagnostics about layout reports: one a rule of [`super::check()`].
 
 crate::codes::codes! {
     SCHEMA "CK1001" "The report is of another version." "Make it again with this version: `ckc plan MODEL.yaml --json`.";

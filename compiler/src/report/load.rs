@@ -14,10 +14,10 @@ use crate::diag::Diagnostic;
 /// Largest report that is read; one of a model with 126 layers has about 4 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Reads a report.
+/// Reads a report and checks it: nothing of a file that contradicts itself is believed.
 ///
 /// # Errors
-/// The file cannot be read, is too large, or is no report of this schema.
+/// The file cannot be read, is no report of this schema, or breaks a rule of [`super::check()`]: everything that is wrong.
 pub fn load(path: &Path) -> Result<Report, Vec<Diagnostic>> {
     let failed = |code, what: String| {
         vec![
