@@ -381,10 +381,15 @@ const MUTATIONS: &[Mutation] = &[
     ("a part of something else", codes::PARTS, |r| {
         Some(r.steps[0].parts.values_mut().next()?.push("x".into()))
     }),
-    ("two parts of one tensor", codes::PARTS, |r| {
-        let name = r.steps[0].outputs[0].clone();
-        r.steps[0].parts.entry("all".into()).or_default().push(name.clone());
-        Some(r.steps[0].parts.entry("private".into()).or_default().push(name))
+    ("a second part that is not the division's", codes::PARTS, |r| {
+        let step = axis_step(r)?;
+        let name = step.inputs[0].clone();
+        Some(step.parts.entry("rows/77".into()).or_default().push(name))
+    }),
+    ("read in part and written in another", codes::RACE, |r| {
+        let step = axis_step(r)?;
+        let output = step.outputs[0].clone();
+        Some(step.parts.entry("all".into()).or_default().push(output))
     }),
     ("an output that all write", codes::PARTS, |r| {
         let step = axis_step(r)?;
@@ -397,7 +402,7 @@ const MUTATIONS: &[Mutation] = &[
             .steps
             .iter_mut()
             .find(|s| s.entry == "decode" && s.workspace_bytes > 0)?;
-        step.workspace_bytes -= 64;
+        step.workspace_bytes -= 1;
         Some(())
     }),
     ("a longer life", codes::LIFETIMES, |r| Some(activation(r)?.last += 1)),
@@ -557,6 +562,45 @@ fn a_view_is_no_overlap() {
     assert!(found(&report).contains(codes::IN_PLACE), "{}", told(&report));
 }
 
+/// A tensor that is two inputs of a step, or is read in two parts, is no mistake.
+#[test]
+fn an_operand_may_have_several_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("twice.yaml");
+    let text = std::fs::read_to_string(root().join(SHAKESPEARE)).unwrap();
+    let last = "- {op: select_row, name: last, in: [layers.x]}";
+    assert!(text.contains(last));
+    let twice = "- {op: add, name: twice, in: [layers.x, layers.x]}\n      ";
+    let text = text.replace(last, &format!("{twice}{}", last.replace("layers.x", "twice")));
+    std::fs::write(&path, text).unwrap();
+    for (label, report) in forms(path.to_str().unwrap(), None) {
+        assert_eq!(told(&report), "", "{label}");
+    }
+    let mut apart = 0;
+    for (label, base) in bases() {
+        for i in (0..base.steps.len()).filter(|i| base.steps[*i].barrier.is_some()) {
+            let mut report = base.clone();
+            let Partition::Axis { axis, granule, .. } = report.steps[i].partition.clone() else {
+                continue;
+            };
+            let step = &mut report.steps[i];
+            let read = |name: &&String| step.inputs.contains(name) && !step.clobbers.contains(name);
+            let Some(name) = step.parts.get("all").and_then(|names| names.iter().find(read)).cloned() else {
+                continue;
+            };
+            step.parts
+                .entry(format!("{axis}/{granule}"))
+                .or_default()
+                .push(name.clone());
+            if !found(&report).contains(codes::PARTS) {
+                assert_eq!(told(&report), "", "{label} {name}");
+                apart += 1;
+            }
+        }
+    }
+    assert!(apart > 10, "{apart}");
+}
+
 // The oracle: which bytes each worker touches, for a few numbers of workers.
 
 fn split(n: u64, granule: u64, ith: u64, nth: u64) -> Range<u64> {
@@ -704,6 +748,15 @@ fn the_oracle_of_bytes_and_workers_finds_nothing_more() {
             let mut report = base.clone();
             report.steps[i].barrier = None;
             mutants.push(report);
+            for name in &base.steps[i].inputs {
+                let mut report = base.clone();
+                report.steps[i]
+                    .parts
+                    .entry("all".into())
+                    .or_default()
+                    .push(name.clone());
+                mutants.push(report);
+            }
         }
         for report in &mutants {
             let found = found(report);

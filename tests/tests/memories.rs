@@ -273,6 +273,20 @@ fn plans_with_memories_are_deterministic_and_say_who_serves_what() {
     assert!(text.contains("the last that fitted"), "{text}");
 }
 
+/// What the body leaves has rows for a whole batch; a run of the head reads one of them.
+#[test]
+fn the_head_counts_for_the_row_that_it_reads() {
+    let planned = plan(&models().join("shakespeare.yaml"), TWO, Flags::NONE);
+    let report = &planned.report;
+    let head = report
+        .tensors
+        .iter()
+        .find(|t| t.entry == "head" && t.first == 0 && t.last == 0);
+    let head = head.expect("what the head starts from");
+    // `batch + 1` rows in all, of `batch` that there are.
+    assert_eq!((head.shape[0], head.accesses), (report.header.options.batch, Some(2)));
+}
+
 #[test]
 fn memories_do_not_move_a_byte_of_a_model_that_names_none() {
     let yaml = models().join("shakespeare.yaml");

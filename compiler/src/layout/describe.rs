@@ -449,7 +449,11 @@ fn parts(entry: &crate::schedule::Entry, index: usize) -> BTreeMap<String, Vec<S
             Pattern::Columns { granule, .. } => format!("columns/{granule}"),
             Pattern::Private => "private".to_owned(),
         };
-        parts.entry(part).or_default().push(operand_name(entry, access.operand));
+        let (operands, name) = (parts.entry(part).or_default(), operand_name(entry, access.operand));
+        // Read as two inputs, and in the same way.
+        if !operands.contains(&name) {
+            operands.push(name);
+        }
     }
     parts
 }

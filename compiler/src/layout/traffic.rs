@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{cache_positions, operand_bytes};
+use super::{cache_positions, operand_bytes, tensor_bytes};
 use crate::graph::{Graph, Op, OpKind};
 use crate::schedule::Entry;
 use crate::schedule::access::{Access, Operand};
@@ -29,7 +29,11 @@ pub fn traffic(model: &Graph, entry: &Entry) -> BTreeMap<Operand, u128> {
     for step in &entry.steps {
         let op = &entry.graph.ops[step.op];
         for access in &step.accesses {
-            let whole = u128::from(operand_bytes(entry, model, access.operand));
+            let whole = u128::from(match access.operand {
+                // The head reads a row of what the body left, however many there are.
+                Operand::Tensor(t) => tensor_bytes(&entry.graph, t),
+                other => operand_bytes(entry, model, other),
+            });
             *bytes.entry(access.operand).or_default() += match access.operand {
                 Operand::Keys(_) | Operand::Values(_) if access.write => {
                     whole * entry.graph.batch as u128 / cache_positions(model).max(1) as u128

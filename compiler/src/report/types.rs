@@ -363,7 +363,8 @@ pub struct Step {
     pub clobbers: Vec<String>,
     /// Which part of its operands one worker touches, and the operands. `all` of them; `rows/4`, its own rows, four of
     /// which stay together; `columns/32`, its own columns of every row; `private`, a part of its own that is no part of
-    /// any other step's division. The step's scratch is called `ID.workspace`. Weights are read by all and not named.
+    /// any other step's division. An operand may have several. The step's scratch is called `ID.workspace`. Weights are
+    /// read by all and not named.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",

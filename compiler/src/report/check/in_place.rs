@@ -163,13 +163,13 @@ fn takes_over(view: &View<'_>, at: usize, tensor: &Tensor, source: usize) -> Res
     if kernel.sum_first && (summands.count() < 2 || step.outputs.len() < 2) {
         return Err(format!("`{}` has no sum to write over it", step.id));
     }
-    let part = |name: &str| {
+    let parts = |name: &str| -> Vec<Option<Part>> {
         let tensor = view.tensor(&step.entry, name);
-        let touch = view.touches[at].iter().find(|t| Some(t.tensor) == tensor);
-        touch.and_then(|t| t.part)
+        let touches = view.touches[at].iter().filter(|t| Some(t.tensor) == tensor);
+        touches.map(|t| t.part).collect()
     };
-    let (written, read) = (part(&tensor.id), part(&old.id));
-    if written != read || written == Some(Part::All) {
+    let (written, read) = (parts(&tensor.id), parts(&old.id));
+    if written != read || written.len() > 1 || written == [Some(Part::All)] {
         return Err("another worker may read what one has written".into());
     }
     Ok(())

@@ -14,7 +14,7 @@ pub enum Operand {
 }
 
 /// The part of an operand that one worker touches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Any of it.
     All,
@@ -55,7 +55,7 @@ impl Part {
     }
 }
 
-/// What a step does with a tensor.
+/// What a step does with a tensor, or with one of the parts that it touches.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch {
     /// The tensor.
@@ -191,9 +191,11 @@ impl<'a> View<'a> {
     }
 
     fn touched(&self, step: &Step) -> Vec<Touch> {
-        let mut parts: BTreeMap<&str, Option<Part>> = BTreeMap::new();
+        let mut parts: BTreeMap<&str, BTreeSet<Option<Part>>> = BTreeMap::new();
         for (part, operands) in &step.parts {
-            parts.extend(operands.iter().map(|name| (name.as_str(), Part::parse(part))));
+            for name in operands {
+                parts.entry(name).or_default().insert(Part::parse(part));
+            }
         }
         let scratch = format!("{}.workspace", step.id);
         // A weight may be called like a tensor. It has no part, and no step reads a tensor that it writes by this list.
@@ -206,24 +208,28 @@ impl<'a> View<'a> {
         let outputs = step.outputs.iter().map(|name| (name.as_str(), false, true));
         let clobbers = step.clobbers.iter().map(|name| (name.as_str(), true, true));
         let scratch = std::iter::once((scratch.as_str(), false, true));
+        let unsaid = BTreeSet::from([None]);
         let mut list: Vec<Touch> = Vec::new();
-        let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut seen: BTreeMap<usize, Range<usize>> = BTreeMap::new();
         for (name, reads, writes) in inputs.chain(outputs).chain(clobbers).chain(scratch) {
             let Some(tensor) = self.tensor(&step.entry, name) else {
                 continue;
             };
-            let at = *seen.entry(tensor).or_insert(list.len());
-            if at == list.len() {
-                let part = parts.get(name).copied().flatten();
-                list.push(Touch {
+            let own = seen.entry(tensor).or_insert_with(|| {
+                let start = list.len();
+                list.extend(parts.get(name).unwrap_or(&unsaid).iter().map(|part| Touch {
                     tensor,
-                    part,
+                    part: *part,
                     reads: false,
                     writes: false,
-                });
+                }));
+                start..list.len()
+            });
+            // Which of several parts is read and which is written is not said: each is both.
+            for touch in &mut list[own.clone()] {
+                touch.reads |= reads;
+                touch.writes |= writes;
             }
-            list[at].reads |= reads;
-            list[at].writes |= writes;
         }
         list
     }
