@@ -139,7 +139,7 @@ fn check_places(what: &str, planned: &Planned, capacity: u64) {
         "{what}"
     );
     for tensor in &planned.report.tensors {
-        let region = totals.regions.iter().find(|r| r.name == tensor.region).expect(what);
+        let region = totals.regions.iter().find(|r| r.name == tensor.home()).expect(what);
         let inside = region.offset <= tensor.offset && tensor.offset + tensor.bytes <= region.offset + region.bytes;
         assert!(inside && tensor.accesses.is_some(), "{what}: {}", tensor.id);
     }
@@ -258,7 +258,7 @@ fn plans_with_memories_are_deterministic_and_say_who_serves_what() {
         .report
         .tensors
         .iter()
-        .find(|t| t.region == "main" && t.entry == "prefill")
+        .find(|t| t.home() == "main" && t.entry == "prefill")
         .expect("a cold one");
     let text = explain::node(&one, &tensor.id).expect("a tensor");
     assert!(text.contains("in `main`: ") && text.contains("`fast`"), "{text}");
@@ -266,7 +266,7 @@ fn plans_with_memories_are_deterministic_and_say_who_serves_what() {
         .report
         .tensors
         .iter()
-        .filter(|t| t.region == "fast")
+        .filter(|t| t.home() == "fast")
         .min_by_key(|t| t.accesses)
         .expect("one");
     let text = explain::node(&one, coolest.id.trim_end_matches(".keys").trim_end_matches(".values")).expect("a tensor");
@@ -422,7 +422,7 @@ fn every_name_of_a_program_in_memories_is_explained_by_them() {
     );
     for tensor in &planned.report.tensors {
         let text = explain::node(&planned, &tensor.id).expect("a tensor");
-        assert!(text.contains(&format!("in `{}`: ", tensor.region)), "{text}");
+        assert!(text.contains(&format!("in `{}`: ", tensor.home())), "{text}");
         assert!(!text.contains("not planned") && !text.contains("kv: "), "{text}");
     }
     let page = planned.page();

@@ -12,7 +12,6 @@ use super::{EntryLayout, Kind, Layout, MemoryPlan, operand_bytes, operand_name};
 use crate::fuse::{Flag, Site};
 use crate::graph::{CacheId, Graph};
 use crate::model::Budget;
-use crate::plan;
 use crate::report::{
     Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Options, Partition, Peak, Plan, Region,
     Report, SCHEMA, Status, Step, StepOrder, Tensor, Totals, WeightRow,
@@ -79,7 +78,8 @@ fn limit(report: &mut Report, layout: &Layout, budget: Budget) {
         });
         if bytes > limit {
             let over = Status::OverBudget { by: bytes - limit };
-            let region = totals.regions.iter_mut().find(|r| r.name == name);
+            // A memory may be called `arena`.
+            let region = totals.regions.iter_mut().find(|r| r.name == name && name != "arena");
             region.into_iter().for_each(|r| r.status = over);
             // The arena's own budget comes first, and says the most.
             if !matches!(totals.status, Status::OverBudget { .. }) {
@@ -187,7 +187,7 @@ fn memory(planned: &MemoryPlan) -> Memory {
         bytes: planned.resident + planned.peak,
         weights_bytes: planned.resident,
         lower_bound: planned.resident + planned.lower_bound,
-        status: planned.status.into(),
+        status: planned.status,
         accesses: u64::try_from(planned.accesses).unwrap_or(u64::MAX),
     }
 }
@@ -201,7 +201,7 @@ fn memories_status(layout: &Layout) -> Option<Status> {
         .map(|s| s.short)
         .sum();
     let gap: u64 = layout.memories.iter().map(|m| m.peak - m.lower_bound).sum();
-    let proven = |m: &MemoryPlan| matches!(m.status, plan::Status::Optimal | plan::Status::OptimalSearch);
+    let proven = |m: &MemoryPlan| matches!(m.status, Status::Optimal | Status::OptimalSearch);
     match (short, gap) {
         _ if layout.memories.is_empty() => None,
         (0, 0) => Some(Status::Optimal),
@@ -213,7 +213,7 @@ fn memories_status(layout: &Layout) -> Option<Status> {
 
 /// Bytes that only the activations add to their bound are as well judged as their plan is.
 fn status(layout: &Layout, bytes: u64, lower: u64) -> Status {
-    let proven = |e: &EntryLayout| e.solution.status == plan::Status::OptimalSearch;
+    let proven = |e: &EntryLayout| e.solution.status == Status::OptimalSearch;
     let fullest = layout.entries.iter().max_by_key(|e| e.solution.peak);
     if bytes <= lower {
         Status::Optimal
@@ -233,14 +233,14 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
             bytes,
             lower_bound: region.lower_bound,
             naive: region.naive,
-            status: memory.status.into(),
+            status: memory.status,
             plan: Some(Plan {
                 chosen: memory.chosen.clone(),
                 candidates: memory.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
                 bytes: memory.peak,
                 lower_bound: memory.lower_bound,
                 gap: memory.peak.saturating_sub(memory.lower_bound),
-                status: memory.status.into(),
+                status: memory.status,
                 nodes: memory.nodes,
             }),
         };
@@ -528,7 +528,8 @@ fn tensors(layout: &Layout, model: &Graph) -> Vec<Tensor> {
             rows.push(Tensor {
                 id: format!("{}.{half}", cache.name),
                 entry: String::new(),
-                region: layout.memory_of(*offset).map_or("kv", |m| &m.memory.name).into(),
+                region: "kv".into(),
+                memory: layout.memory_of(*offset).map(|m| m.memory.name.clone()),
                 dtype: cache.act.name().into(),
                 shape,
                 layout: order.into(),
@@ -574,14 +575,11 @@ fn entry_tensors(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Vec<T
                 _ => ("u8", vec![bytes], "scratch"),
             };
             let io = matches!(operand, Operand::Tensor(t) if model.inputs.contains(t) || model.outputs.contains(t));
-            let region = if io { "io" } else { "activations" };
             Tensor {
                 id: operand_name(entry, *operand),
                 entry: entry.name.into(),
-                region: layout
-                    .memory_of(planned.places[operand])
-                    .map_or(region, |m| &m.memory.name)
-                    .into(),
+                region: if io { "io" } else { "activations" }.into(),
+                memory: layout.memory_of(planned.places[operand]).map(|m| m.memory.name.clone()),
                 dtype: dtype.into(),
                 shape,
                 layout: order.into(),

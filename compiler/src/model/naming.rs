@@ -8,6 +8,7 @@ use super::decode::Spanned;
 use super::sink::{Sink, Span};
 use super::syntax::{Document, Item};
 use crate::diag::Diagnostic;
+use crate::report::REGIONS;
 
 /// The longest name, in bytes.
 const MAX_LEN: usize = 64;
@@ -64,18 +65,6 @@ const RESERVED: [&str; 50] = [
     "test",
     "trait",
     "try",
-];
-
-/// The regions of reports.
-const REGIONS: [&str; 8] = [
-    "weights",
-    "kv",
-    "activations",
-    "scratch",
-    "gradients",
-    "optimizer",
-    "io",
-    "interleaved",
 ];
 
 /// Checks the model's name: it becomes a package's and a crate's.

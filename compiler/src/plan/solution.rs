@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// A layout, and how good it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Solution {
@@ -82,10 +84,12 @@ pub struct Live {
     pub bytes: u64,
 }
 
-/// What is known about a layout's peak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known about a layout's peak. Reports say it in these words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Status {
     /// The peak is the lower bound.
+    #[default]
     Optimal,
     /// The peak is above the lower bound, and a complete search found nothing below it.
     OptimalSearch,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::text::shape;
-use super::types::{Region, Report, Step, Tensor};
+use super::types::{REGIONS, Region, Report, Step, Tensor};
 
 /// Size of a chart, and of the margins around its plot.
 pub const WIDTH: u64 = 1000;
@@ -20,17 +20,6 @@ const LETTER: u64 = 8;
 const LINES: u64 = 4;
 /// Labels on the axis of steps, at most.
 const LABELS: usize = 16;
-
-/// Regions in the order of the style sheet's colours.
-const REGIONS: [&str; 7] = [
-    "weights",
-    "kv",
-    "activations",
-    "scratch",
-    "gradients",
-    "optimizer",
-    "io",
-];
 
 /// One entry's tensors over its steps.
 #[derive(Serialize)]
@@ -98,9 +87,10 @@ pub struct Column<'a> {
     pub bytes: u64,
 }
 
-/// Position of a region among the colours of the style sheet.
+/// Position of a region among the colours of the style sheet; what holds tensors of several regions has the last.
 pub fn colour(region: &str) -> usize {
-    REGIONS.iter().position(|&name| name == region).unwrap_or(REGIONS.len())
+    let found = REGIONS.iter().position(|&name| name == region);
+    found.unwrap_or(REGIONS.len() - 1)
 }
 
 /// The chart of one entry: regions that hold tensors of it, stacked; nothing when there are none.
@@ -165,7 +155,7 @@ impl<'a> Plot<'a> {
             bytes: 0,
             written_down: 0,
         };
-        let named = |r: &&Region| tensors.iter().any(|t| t.region == r.name);
+        let named = |r: &&Region| tensors.iter().any(|t| t.home() == r.name);
         // A stride layout has one region for everything.
         let shown: Vec<&Region> = match regions.iter().any(|r| named(&r)) {
             true => regions.iter().filter(named).collect(),
@@ -173,7 +163,7 @@ impl<'a> Plot<'a> {
         };
         let alone = shown.len() == 1;
         for region in shown {
-            let inside = tensors.iter().filter(|t| alone || t.region == region.name);
+            let inside = tensors.iter().filter(|t| alone || t.home() == region.name);
             let ends = inside.map(|t| t.offset.saturating_sub(region.offset).saturating_add(t.bytes));
             let used = ends.max().unwrap_or(0).min(region.bytes);
             plot.stack.push((region, plot.bytes, used));
@@ -195,7 +185,7 @@ impl<'a> Plot<'a> {
     }
 
     fn slot(&self, t: &Tensor) -> Option<Slot> {
-        let own = |(r, ..): &&(&Region, u64, u64)| r.name == t.region;
+        let own = |(r, ..): &&(&Region, u64, u64)| r.name == t.home();
         let (region, base, _) = self.stack.iter().find(own).or(self.stack.first())?;
         let start = base.saturating_add(t.offset.saturating_sub(region.offset));
         let (left, right) = (self.x(t.first), self.x(t.last.saturating_add(1)));

@@ -263,7 +263,10 @@ fn tensors(report: &Report) -> Vec<Row> {
     let rows = report.tensors.iter().map(|t| {
         vec![
             t.entry.clone(),
-            t.region.clone(),
+            match &t.memory {
+                None => t.region.clone(),
+                Some(memory) => format!("{}, in {memory}", t.region),
+            },
             t.id.clone(),
             format!("{}{}", t.dtype, shape(&t.shape)),
             format!("{:#x}", t.offset),

@@ -25,8 +25,11 @@ pub use text::to_text;
 pub(crate) use types::order_words;
 pub use types::{
     Barrier, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Move, Options, Partition, Peak, Plan,
-    Region, Report, SCHEMA, Shrink, Status, Step, StepOrder, Tensor, Totals, WeightRow,
+    REGIONS, Region, Report, SCHEMA, Shrink, Step, StepOrder, Tensor, Totals, WeightRow,
 };
+
+/// Whether a peak is known to be the least possible.
+pub use crate::plan::Status;
 
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,7 @@ fn sample(layers: &[&str]) -> Report {
             first: i as u64,
             last: i as u64,
             alias_of: None,
+            memory: None,
             accesses: None,
         });
         report.weights.push(WeightRow {
@@ -128,6 +129,7 @@ fn sample(layers: &[&str]) -> Report {
         first: 0,
         last: layers.len() as u64,
         alias_of: None,
+        memory: None,
         accesses: None,
     });
     let entry = &mut report.header.entries[0];

@@ -49,7 +49,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
         .map(|s| ((s.entry.as_str(), s.index), s.id.as_str()))
         .collect();
     let mut tensors: Vec<&Tensor> = report.tensors.iter().collect();
-    tensors.sort_by_key(|t| (&t.region, &t.entry, t.offset, t.first, &t.id));
+    tensors.sort_by_key(|t| (&t.region, &t.memory, &t.entry, t.offset, t.first, &t.id));
     let bases: BTreeMap<&str, u64> = report
         .totals
         .regions
@@ -57,7 +57,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
         .map(|r| (r.name.as_str(), r.offset))
         .collect();
     for t in tensors {
-        let base = bases.get(t.region.as_str()).copied().unwrap_or(0);
+        let base = bases.get(t.home()).copied().unwrap_or(0);
         tensor(out, t, t.offset.saturating_sub(base), &steps)?;
     }
     for w in &report.weights {
@@ -243,7 +243,7 @@ fn tensor(out: &mut String, t: &Tensor, place: u64, steps: &BTreeMap<(&str, u64)
     };
     writeln!(
         out,
-        "tensor  {:<12} {place:#010x} +{:<10} {}{} {}  {}{live}{}{}",
+        "tensor  {:<12} {place:#010x} +{:<10} {}{} {}  {}{live}{}{}{}",
         t.region,
         t.bytes,
         t.dtype,
@@ -251,6 +251,7 @@ fn tensor(out: &mut String, t: &Tensor, place: u64, steps: &BTreeMap<(&str, u64)
         t.layout,
         t.id,
         prefixed("  alias of ", t.alias_of.as_deref().unwrap_or("")),
+        prefixed("  in ", t.memory.as_deref().unwrap_or("")),
         t.accesses.map_or(String::new(), |n| format!("  accesses {n}")),
     )
 }

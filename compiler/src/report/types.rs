@@ -8,10 +8,22 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::unique;
-use crate::plan;
+use crate::plan::{self, Status};
 
 /// The value of [`Header::schema`] that this version writes and reads.
 pub const SCHEMA: &str = "ckc-layout/1";
+
+/// The names of regions, in the order of the page's colours. A memory has another name.
+pub const REGIONS: [&str; 8] = [
+    "weights",
+    "kv",
+    "activations",
+    "scratch",
+    "gradients",
+    "optimizer",
+    "io",
+    "interleaved",
+];
 
 /// A whole layout report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,29 +196,6 @@ pub struct Memory {
     pub status: Status,
     /// Bytes read and written here, weights apart, by a prompt of `batch` tokens and `batch` decoded ones.
     pub accesses: u64,
-}
-
-/// Whether a peak is known to be the least possible.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Status {
-    /// Peak and lower bound are equal.
-    #[default]
-    Optimal,
-    /// A complete search found nothing below the peak.
-    OptimalSearch,
-    /// No layout meets the capacity that was asked for.
-    Infeasible,
-    /// No layout that meets the capacity that was asked for was found.
-    OverBudget {
-        /// Bytes between capacity and peak.
-        by: u64,
-    },
-    /// A valid layout, at most this much above the least.
-    Feasible {
-        /// Bytes between peak and lower bound.
-        gap: u64,
-    },
 }
 
 /// A named part of the arena.
@@ -444,8 +433,12 @@ pub struct Tensor {
     pub id: String,
     /// The entry it belongs to; empty for state that all entries share.
     pub entry: String,
-    /// The region it lives in.
+    /// What it is for: `activations`, `kv`, `io`. It lives in the region of that name where there is one: not in a stride
+    /// layout, nor in memories.
     pub region: String,
+    /// With several memories: the one that it lives in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// Element type.
     pub dtype: String,
     /// Extents at the upper bounds of all symbols.
@@ -531,27 +524,10 @@ impl Limit {
     }
 }
 
-impl From<plan::Status> for Status {
-    fn from(status: plan::Status) -> Self {
-        match status {
-            plan::Status::Optimal => Self::Optimal,
-            plan::Status::OptimalSearch => Self::OptimalSearch,
-            plan::Status::Feasible { gap } => Self::Feasible { gap },
-            plan::Status::Infeasible => Self::Infeasible,
-            plan::Status::OverBudget { by } => Self::OverBudget { by },
-        }
-    }
-}
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Optimal => f.write_str("optimal (bound)"),
-            Self::OptimalSearch => f.write_str("optimal (search)"),
-            Self::Infeasible => f.write_str("infeasible: proven"),
-            Self::OverBudget { by } => write!(f, "over budget by {by}"),
-            Self::Feasible { gap } => write!(f, "feasible (gap {gap} bytes)"),
-        }
+impl Tensor {
+    /// The name of the part of the arena that it lives in: its memory, or its region.
+    pub fn home(&self) -> &str {
+        self.memory.as_ref().unwrap_or(&self.region)
     }
 }
 
@@ -604,7 +580,7 @@ impl From<&plan::Solution> for Plan {
             bytes: solution.peak,
             lower_bound: solution.lower_bound,
             gap: solution.peak.saturating_sub(solution.lower_bound),
-            status: solution.status.into(),
+            status: solution.status,
             nodes: solution.nodes,
         }
     }

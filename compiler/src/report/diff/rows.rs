@@ -316,12 +316,13 @@ fn tensors(old: &Report, new: &Report) -> Vec<Fact> {
             t.dtype.clone(),
             shape(&t.shape),
             t.region.clone(),
+            t.memory.clone().unwrap_or_else(|| "nothing".to_owned()),
             t.layout.clone(),
             t.align.to_string(),
             t.alias_of.clone().unwrap_or_else(|| "nothing".to_owned()),
         ]
     };
-    const NAMES: [&str; 7] = ["", "", "", "region ", "order ", "align ", "in place of "];
+    const NAMES: [&str; 8] = ["", "", "", "region ", "memory ", "order ", "align ", "in place of "];
     let (mut grown, mut shrunk, mut changed, mut added, mut removed) =
         <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
     for (_, a, b) in paired(&tensors_by_name(old), &tensors_by_name(new)) {
@@ -420,12 +421,9 @@ fn moved(old: &Report, new: &Report) -> Vec<Fact> {
     fn places(report: &Report) -> Places<'_> {
         let regions = report.totals.regions.iter();
         let bases: BTreeMap<&str, u64> = regions.map(|r| (r.name.as_str(), r.offset)).collect();
-        let place = |t: &Tensor| {
-            t.offset
-                .saturating_sub(bases.get(t.region.as_str()).copied().unwrap_or(0))
-        };
+        let place = |t: &Tensor| t.offset.saturating_sub(bases.get(t.home()).copied().unwrap_or(0));
         let tensors = report.tensors.iter();
-        let tensors = tensors.map(|t| ((t.region.as_str(), t.entry.as_str(), t.id.as_str()), place(t)));
+        let tensors = tensors.map(|t| ((t.home(), t.entry.as_str(), t.id.as_str()), place(t)));
         let weights = report
             .weights
             .iter()
