@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ckc::compile::{self, Options};
-use ckc::fuse::Flags;
+use ckc::fuse::{Flag, Flags};
 use ckc::layout::Kind;
+use ckc::layout::debug::DebugMode;
+use ckc::layout::hint::Hint;
 use ckc::model::LoadOptions;
 use ckc::report::{self, Partition, Report, Status, Step, Tensor, check, codes};
+use ckc::schedule::order::Kind as Order;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -50,12 +53,39 @@ fn forms(yaml: &str, limits: Option<(usize, usize)>) -> Vec<(String, Report)> {
 const TINY: &str = "compiler/tests/diagnostics/base.yaml";
 const SHAKESPEARE: &str = "models/shakespeare.yaml";
 
-/// Small, with one layer repeated and another shape of batch.
+/// Small, with one layer repeated, another shape of batch, several memories and budgets.
 fn bases() -> Vec<(String, Report)> {
     let mut all = forms(TINY, None);
     all.extend(forms(SHAKESPEARE, None));
     all.extend(forms(SHAKESPEARE, Some((64, 3))));
+    for extra in EXTRAS {
+        all.push((format!("{TINY} {extra}"), extended(TINY, extra, Flags::NONE)));
+        all.push((
+            format!("{SHAKESPEARE} {extra}"),
+            extended(SHAKESPEARE, extra, Flags::ALL),
+        ));
+    }
     all
+}
+
+/// What a description may say besides: memories that fit and that do not, budgets that are kept and that are not.
+const EXTRAS: &[&str] = &[
+    "arena: [{name: fast, bytes: 100KiB}, {name: main}]",
+    "arena: [{name: a, bytes: 5000}, {name: b, bytes: 64KiB}, {name: c, bytes: 900MB}]",
+    "arena: [{name: fast, bytes: 1KiB}, {name: main, bytes: 2KiB}]",
+    "arena: [{name: arena, bytes: 10KiB}, {name: main}]\nbudget: {arena: 1KiB, weights: 1KiB}",
+    "budget: {arena: 1KiB, weights: 1KiB, kv: 1KiB, activations: 1KiB, scratch: 1GB}",
+    "budget: {activations: 1KiB, scratch: 1KiB}",
+];
+
+/// The report of a description that says `extra` as well.
+fn extended(yaml: &str, extra: &str, fuse: Flags) -> Report {
+    let text = std::fs::read_to_string(root().join(yaml)).unwrap();
+    assert!(text.contains("\noutputs: ["));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.yaml");
+    std::fs::write(&path, text.replace("\noutputs: [", &format!("\n{extra}\noutputs: ["))).unwrap();
+    planned(path.to_str().unwrap(), fuse, Kind::Packed, None)
 }
 
 fn found(report: &Report) -> BTreeSet<&'static str> {
@@ -85,6 +115,50 @@ fn reports_of_the_models_break_no_rule() {
     }
 }
 
+/// Every flag alone, programs that watch their memory, steps in their source's order, plans near an older one.
+#[test]
+fn reports_of_all_options_break_no_rule() {
+    let debug = |canaries, poison, reuse| {
+        Some(DebugMode {
+            canaries,
+            poison,
+            reuse,
+        })
+    };
+    let with = |yaml: &str, options: &Options, hint: &Hint| {
+        let planned = compile::plan_near(&root().join(yaml), options, hint);
+        planned
+            .unwrap_or_else(|e| panic!("{yaml} {options:?}: {:?}", e.diagnostics))
+            .report
+    };
+    for yaml in [TINY, SHAKESPEARE] {
+        let mut hint = Hint::default();
+        for flags in Flag::all().map(Flags::only).chain([Flags::ALL, Flags::NONE]) {
+            for (debug, layout, order) in [
+                (None, Kind::Packed, Order::Memory),
+                (None, Kind::Packed, Order::Source),
+                (None, Kind::Stride, Order::Memory),
+                (debug(true, true, true), Kind::Packed, Order::Memory),
+                (debug(true, false, true), Kind::Stride, Order::Memory),
+                (debug(false, false, false), Kind::Packed, Order::Memory),
+            ] {
+                let options = Options {
+                    fuse: Some(flags),
+                    layout: Some(layout),
+                    order: Some(order),
+                    debug,
+                    ..Options::default()
+                };
+                let report = with(yaml, &options, &Hint::default());
+                assert_eq!(told(&report), "", "{yaml} {options:?}");
+                let near = with(yaml, &options, &hint);
+                assert_eq!(told(&near), "", "{yaml} near another plan: {options:?}");
+                hint = Hint::new(&report);
+            }
+        }
+    }
+}
+
 /// An activation that lives for more than one step and is no alias of anything.
 fn activation(r: &mut Report) -> Option<&mut Tensor> {
     let aliased: BTreeSet<String> = r.tensors.iter().filter_map(|t| t.alias_of.clone()).collect();
@@ -100,6 +174,11 @@ fn activation(r: &mut Report) -> Option<&mut Tensor> {
 
 fn region<'a>(r: &'a mut Report, name: &str) -> Option<&'a mut report::Region> {
     r.totals.regions.iter_mut().find(|r| r.name == name)
+}
+
+/// The last region that has bytes.
+fn held(r: &mut Report) -> Option<&mut report::Region> {
+    r.totals.regions.iter_mut().rev().find(|r| r.bytes > 0)
 }
 
 /// Positions of two activations of one entry, both live in some step and of different sizes.
@@ -222,10 +301,10 @@ const MUTATIONS: &[Mutation] = &[
         Some(r.tensors[0].shape = vec![u64::MAX; 8])
     }),
     ("a region out of the arena", codes::REGIONS, |r| {
-        Some(r.totals.regions.last_mut()?.offset += 4096)
+        Some(held(r)?.offset += 4096)
     }),
     ("a region at the end of numbers", codes::REGIONS, |r| {
-        Some(r.totals.regions.last_mut()?.offset = u64::MAX - 4095)
+        Some(held(r)?.offset = u64::MAX - 4095)
     }),
     ("regions that overlap", codes::REGIONS, |r| {
         Some(region(r, "kv")?.offset -= 4096)
@@ -246,8 +325,11 @@ const MUTATIONS: &[Mutation] = &[
         Some(activation(r)?.offset = u64::MAX - 63)
     }),
     ("a region that is not there", codes::PLACES, |r| {
-        r.totals.regions.retain(|r| r.name != "io" && r.name != "interleaved");
-        Some(())
+        let before = r.totals.regions.len();
+        let gone = |name: &str| ["io", "interleaved", "main"].contains(&name);
+        r.totals.regions.retain(|r| !gone(&r.name));
+        let tensors = r.tensors.iter().any(|t| gone(t.home()));
+        (tensors && before > r.totals.regions.len()).then_some(())
     }),
     ("half a cache line on", codes::ALIGNMENT, |r| {
         Some(activation(r)?.offset += 32)
@@ -281,6 +363,10 @@ const MUTATIONS: &[Mutation] = &[
     ("scratch that is not there", codes::TOTALS, |r| {
         Some(r.steps[0].workspace_bytes += 4096)
     }),
+    ("less live than there is", codes::TOTALS, |r| {
+        let layout = r.header.options.layout.clone();
+        (layout == "packed").then(|| r.steps.last_mut().unwrap().live_bytes = 0)
+    }),
     ("another peak", codes::TOTALS, |r| {
         region(r, "activations")?;
         Some(r.totals.peak.as_mut()?.bytes += 64)
@@ -292,7 +378,12 @@ const MUTATIONS: &[Mutation] = &[
         Some(r.totals.regions[0].lower_bound = u64::MAX)
     }),
     ("optimal without reason", codes::STATUS, |r| {
-        Some(r.totals.regions[0].lower_bound -= 64)
+        let region = r
+            .totals
+            .regions
+            .iter_mut()
+            .find(|r| r.status == Status::Optimal && r.bytes > 64)?;
+        Some(region.lower_bound -= 64)
     }),
     ("a gap that is none", codes::STATUS, |r| {
         region(r, "activations")?;
@@ -310,6 +401,9 @@ const MUTATIONS: &[Mutation] = &[
     ("more live than the peak", codes::STATUS, |r| {
         region(r, "activations")?;
         Some(r.steps[0].live_bytes = u64::MAX)
+    }),
+    ("a weight behind a gap", codes::WEIGHTS, |r| {
+        Some(r.weights.last_mut()?.offset += 64)
     }),
     ("two weights at one place", codes::WEIGHTS, |r| {
         Some(r.weights[1].offset = r.weights[2].offset)
@@ -391,6 +485,27 @@ const MUTATIONS: &[Mutation] = &[
         let output = step.outputs[0].clone();
         Some(step.parts.entry("all".into()).or_default().push(output))
     }),
+    ("a row that is read in part", codes::PARTS, |r| {
+        let whole = |s: &&mut Step| {
+            let divided = matches!(s.partition, Partition::Axis { .. });
+            divided && s.entry == "decode" && s.kernel == "project" && s.parts.contains_key("all")
+        };
+        let step = r.steps.iter_mut().find(whole)?;
+        let names = step.parts.remove("all")?;
+        let part = step.parts.keys().find(|part| part.starts_with("columns/"))?.clone();
+        Some(step.parts.entry(part).or_default().extend(names))
+    }),
+    ("a cache that is read in part", codes::PARTS, |r| {
+        let step = r
+            .steps
+            .iter_mut()
+            .find(|s| s.kernel.starts_with("attention") && s.parts.contains_key("all"))?;
+        if matches!(step.partition, Partition::Serial { .. }) {
+            return None;
+        }
+        let names = step.parts.remove("all")?;
+        Some(step.parts.entry("private".into()).or_default().extend(names))
+    }),
     ("an output that all write", codes::PARTS, |r| {
         let step = axis_step(r)?;
         let output = step.outputs[0].clone();
@@ -469,6 +584,90 @@ const MUTATIONS: &[Mutation] = &[
     }),
     ("a kernel that cannot", codes::IN_PLACE, |r| {
         Some(r.steps.iter_mut().find(|s| s.in_place_of.is_some())?.kernel = "quantize".into())
+    }),
+    ("a tensor in no memory", codes::MEMORIES, |r| {
+        r.totals.memories.first()?;
+        Some(r.tensors[0].memory = None)
+    }),
+    ("a tensor in a memory where there are none", codes::MEMORIES, |r| {
+        let none = r.totals.memories.is_empty();
+        none.then(|| r.tensors[0].memory = Some("fast".into()))
+    }),
+    ("a tensor whose accesses are not said", codes::MEMORIES, |r| {
+        r.totals.memories.first()?;
+        Some(r.tensors[0].accesses = None)
+    }),
+    ("a tensor that is touched more", codes::MEMORIES, |r| {
+        Some(*activation(r)?.accesses.as_mut()? += 1)
+    }),
+    ("a tensor in another memory", codes::PLACES, |r| {
+        let last = r.totals.memories.last()?.name.clone();
+        let tensor = r.tensors.iter_mut().find(|t| t.memory.as_ref() != Some(&last))?;
+        Some(tensor.memory = Some(last))
+    }),
+    ("a tensor behind its memory", codes::PLACES, |r| {
+        let memory = r.totals.memories.first()?.name.clone();
+        let end = region(r, &memory).map(|r| r.offset + r.bytes)?;
+        let tensor = r.tensors.iter_mut().find(|t| t.memory.as_ref() == Some(&memory))?;
+        Some(tensor.offset = end.next_multiple_of(64))
+    }),
+    ("a tensor in an unknown memory", codes::NAMES, |r| {
+        r.totals.memories.first()?;
+        Some(r.tensors[0].memory = Some("nothing".into()))
+    }),
+    ("two memories of one name", codes::NAMES, |r| {
+        Some(r.totals.memories.push(r.totals.memories.first()?.clone()))
+    }),
+    ("a memory without a region", codes::MEMORIES, |r| {
+        Some(r.totals.memories.first_mut()?.name = "nothing".into())
+    }),
+    ("a memory of other bytes", codes::MEMORIES, |r| {
+        Some(r.totals.memories.last_mut()?.bytes += 64)
+    }),
+    ("a memory of another bound", codes::MEMORIES, |r| {
+        Some(r.totals.memories.last_mut()?.lower_bound -= 64)
+    }),
+    ("a memory of other accesses", codes::MEMORIES, |r| {
+        Some(r.totals.memories.first_mut()?.accesses += 1)
+    }),
+    ("weights in a memory that has none", codes::MEMORIES, |r| {
+        Some(r.totals.memories.first_mut()?.weights_bytes += 64)
+    }),
+    ("a memory of another status", codes::MEMORIES, |r| {
+        Some(r.totals.memories.last_mut()?.status = Status::Feasible { gap: 1 })
+    }),
+    ("a memory that is moved", codes::MEMORIES, |r| {
+        r.totals.memories.first()?;
+        r.totals.arena_bytes += 8192;
+        Some(held(r)?.offset += 8192)
+    }),
+    ("a memory over its capacity", codes::STATUS, |r| {
+        let memory = r.totals.memories.first_mut()?;
+        Some(memory.capacity = Some(memory.bytes.checked_sub(1)?))
+    }),
+    ("a capacity that is made up", codes::STATUS, |r| {
+        let memory = r.totals.memories.last_mut()?;
+        let by = Status::OverBudget { by: 7 };
+        memory.status = by;
+        let name = memory.name.clone();
+        Some(region(r, &name)?.status = by)
+    }),
+    ("memory that nobody lacks", codes::STATUS, |r| {
+        Some(r.totals.status = Status::OverBudget { by: 12345 })
+    }),
+    ("a budget that is exceeded and not said", codes::STATUS, |r| {
+        r.totals.budgets.iter().find(|b| b.bytes > b.limit)?;
+        Some(r.totals.status = Status::Feasible { gap: 1 })
+    }),
+    ("a budget of other bytes", codes::TOTALS, |r| {
+        let known = |b: &&mut report::Limit| ["arena", "scratch"].contains(&b.name.as_str());
+        Some(r.totals.budgets.iter_mut().find(known)?.bytes += 1)
+    }),
+    ("a budget of nothing", codes::NAMES, |r| {
+        Some(r.totals.budgets.first_mut()?.name = "nothing".into())
+    }),
+    ("a plan that is not as good as it says", codes::STATUS, |r| {
+        Some(r.header.entries[0].plan.as_mut()?.status = Status::OptimalSearch)
     }),
     ("in place by columns of what all read", codes::RACE, |r| {
         let step = r
@@ -925,6 +1124,47 @@ fn a_report_made_to_be_slow_is_not() {
     let violations = check(&report);
     assert!(violations.iter().any(|v| v.code == codes::RACE));
     assert!(violations.len() < 300, "{}", violations.len());
+}
+
+/// The same in one step, with as many memories, budgets and parts.
+#[test]
+fn a_step_made_to_be_slow_is_not() {
+    let mut report = extended(TINY, EXTRAS[0], Flags::NONE);
+    let tensor = activation(&mut report).unwrap().clone();
+    let step = report.steps.iter().position(|s| s.entry == tensor.entry).unwrap();
+    let memory = report.totals.memories[0].clone();
+    for i in 0..30_000u64 {
+        let mut t = tensor.clone();
+        (t.id, t.first, t.last) = (format!("t{i}"), i % 3, 3);
+        (t.alias_of, t.memory) = (Some(format!("t{}", i / 2)), Some(format!("m{i}")));
+        let step = &mut report.steps[step];
+        step.in_place_of = Some(t.id.clone());
+        let lists = [&mut step.inputs, &mut step.outputs, &mut step.clobbers];
+        lists.into_iter().for_each(|names| names.push(t.id.clone()));
+        for part in ["all".to_owned(), "private".into(), format!("rows/{i}")] {
+            step.parts.entry(part).or_default().push(t.id.clone());
+        }
+        report.tensors.push(t);
+        let mut m = memory.clone();
+        m.name = format!("m{i}");
+        report.totals.memories.push(m);
+        report.totals.budgets.push(report::Limit {
+            name: format!("m{i}"),
+            ..Default::default()
+        });
+        report.totals.regions.push(report::Region {
+            name: format!("m{i}"),
+            offset: u64::MAX - i,
+            bytes: u64::MAX / 2,
+            status: Status::OverBudget { by: i },
+            ..Default::default()
+        });
+    }
+    let violations = check(&report);
+    assert!(violations.iter().any(|v| v.code == codes::MEMORIES));
+    assert!(violations.len() < 300, "{}", violations.len());
+    let longest = violations.iter().map(|v| v.message.len()).max();
+    assert!(longest < Some(10_000), "{longest:?}");
 }
 
 // The commands.

@@ -7,7 +7,7 @@ crate::codes::codes! {
     COUNTS "CK1004" "A count of the header is not that of the rows, or steps are not numbered from 0." "Count the steps of the entry again.";
     BYTES "CK1005" "The bytes of a row are not those of its shape and element type." "Rows of activations begin on 64 bytes; packed matrices have 16 rows together.";
     REGIONS "CK1006" "A region leaves the arena or overlaps another." "Regions lie one after the other in 0..arena_bytes.";
-    PLACES "CK1007" "A tensor leaves its region." "offset + bytes of a tensor stays inside its region.";
+    PLACES "CK1007" "A tensor leaves its region." "offset + bytes of a tensor stays inside its region, or the memory that it lives in.";
     ALIGNMENT "CK1008" "An offset is not aligned." "Everything begins on a multiple of 64 and of its own `align`.";
     TOTALS "CK1009" "A total is not the sum of its parts." "Add up the regions, weights, caches or scratch again.";
     STATUS "CK1010" "Lower bound, bytes, naive bytes and status contradict each other." "lower bound <= bytes <= naive; `optimal` means that the first two are equal.";
@@ -19,4 +19,5 @@ crate::codes::codes! {
     OVERLAP "CK1016" "Tensors that are live in the same step share bytes." "Move one of them, or end the life of the one before the other begins.";
     IN_PLACE "CK1017" "A tensor is no view of the one that `alias_of` names, and cannot take over its bytes." "An output takes over the bytes of an input of the same size that is dead afterwards, in a kernel that reads before it writes.";
     RACE "CK1018" "Between two barriers, workers touch bytes that another worker writes." "Put a barrier before the later step, or divide both steps in the same way.";
+    MEMORIES "CK1019" "A memory is not its region, or has other bytes than what lives there." "Every tensor says which memory it lives in; what a memory has is the sum of what lives there.";
 }

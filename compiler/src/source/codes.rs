@@ -5,7 +5,7 @@ crate::codes::codes! {
     GGUF "CK0602" "A file breaks a rule of GGUF." "Download or convert it again: it is cut or damaged.";
     SAFETENSORS "CK0603" "A file breaks a rule of safetensors, or an index does not fit its files." "Download it again: it is cut or damaged, or a shard is missing.";
     NO_TENSOR "CK0604" "A tensor that is asked for is not there." "Correct the name in the YAML; near names are listed.";
-    STORED_TYPE "CK0605" "A tensor is stored in a type that cannot be read." "Convert the file to F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K.";
+    STORED_TYPE "CK0605" "A tensor is stored in a type that cannot be read." "Convert the file to a type that can be: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K.";
     ROWS "CK0606" "A tensor has no such rows, or is not a vector." "Correct the shape in the YAML.";
     NO_DESCRIPTION "CK0701" "There is no model description to import, or it cannot be read." "Name a GGUF file, or a folder with a config.json.";
     ARCHITECTURE "CK0702" "The model's architecture is not supported." "Supported are llama and qwen2, dense.";

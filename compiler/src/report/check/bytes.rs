@@ -1,4 +1,7 @@
-//! The bytes of a row are those of its shape and element type.
+//! The bytes of a row are those of its shape and element type. What a block of a type has is the kernels' to say; how
+//! blocks and rows add up is said here again.
+
+use ck_kernels::dtype::DType;
 
 use super::Say;
 use super::view::View;
@@ -73,15 +76,10 @@ fn activation(dtype: &str, shape: &[u64]) -> Option<u128> {
 
 /// Bytes of a matrix whose rows are packed by sixteen.
 fn matrix(dtype: &str, rows: u64, cols: u64) -> Option<u128> {
-    let (block, bytes) = match dtype {
-        "f32" => (1, 4),
-        "f16" | "bf16" => (1, 2),
-        "q8_0" => (32, 34),
-        "q4_0" => (32, 18),
-        "q4_k" => (256, 144),
-        "q6_k" => (256, 210),
-        _ => return None,
-    };
-    let row = cols.is_multiple_of(block).then(|| u128::from(cols / block) * bytes)?;
+    let dtype = DType::from_name(dtype)?;
+    let block = dtype.block_len() as u64;
+    let row = cols
+        .is_multiple_of(block)
+        .then(|| u128::from(cols / block) * dtype.block_bytes() as u128)?;
     u128::from(rows).next_multiple_of(16).checked_mul(row)
 }

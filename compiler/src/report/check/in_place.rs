@@ -103,14 +103,13 @@ fn judge(view: &View<'_>, tensor: &Tensor, name: &str, index: usize) -> Result<A
         .ok()
         .and_then(|first| line.steps.get(first));
     let step = *step.ok_or("it is born in no step")?;
-    let writes = |t: usize, step: usize| view.touches[step].iter().any(|touch| touch.tensor == t && touch.writes);
-    if !writes(index, step) {
+    if !view.touches_of(step, index).iter().any(|touch| touch.writes) {
         return view_of(view, tensor, index, source);
     }
     if view.tensor(&tensor.entry, &tensor.id) != Some(index) {
         return Err("two tensors are called so".into());
     }
-    takes_over(view, step, tensor, source)?;
+    takes_over(view, step, index, source)?;
     Ok(Alias::TakesOver(source))
 }
 
@@ -126,17 +125,17 @@ fn view_of(view: &View<'_>, tensor: &Tensor, index: usize, source: usize) -> Res
     Ok(Alias::View)
 }
 
-/// The step writes `tensor` over the tensor at `source`.
-fn takes_over(view: &View<'_>, at: usize, tensor: &Tensor, source: usize) -> Result<(), String> {
+/// The step writes the tensor at `index` over the tensor at `source`.
+fn takes_over(view: &View<'_>, at: usize, index: usize, source: usize) -> Result<(), String> {
     let step = &view.report.steps[at];
-    let old = &view.report.tensors[source];
+    let (tensor, old) = (&view.report.tensors[index], &view.report.tensors[source]);
     if bytes(tensor) != bytes(old) {
         return Err("the one does not have the bytes of the other".into());
     }
     if old.last != tensor.first {
         return Err(format!("`{}` is not dead after step {}", old.id, tensor.first));
     }
-    if view.roles[source] != Role::Own || view.io(old) {
+    if view.roles[source] != Role::Own || old.region == "io" {
         return Err(format!("`{}` is used outside of {}", old.id, old.entry));
     }
     if step.in_place_of.as_ref() != Some(&old.id) {
@@ -163,12 +162,8 @@ fn takes_over(view: &View<'_>, at: usize, tensor: &Tensor, source: usize) -> Res
     if kernel.sum_first && (summands.count() < 2 || step.outputs.len() < 2) {
         return Err(format!("`{}` has no sum to write over it", step.id));
     }
-    let parts = |name: &str| -> Vec<Option<Part>> {
-        let tensor = view.tensor(&step.entry, name);
-        let touches = view.touches[at].iter().filter(|t| Some(t.tensor) == tensor);
-        touches.map(|t| t.part).collect()
-    };
-    let (written, read) = (parts(&tensor.id), parts(&old.id));
+    let parts = |tensor: usize| -> Vec<Option<Part>> { view.touches_of(at, tensor).iter().map(|t| t.part).collect() };
+    let (written, read) = (parts(index), parts(source));
     if written != read || written.len() > 1 || written == [Some(Part::All)] {
         return Err("another worker may read what one has written".into());
     }

@@ -9,6 +9,8 @@ mod counts;
 mod in_place;
 mod lifetimes;
 mod limits;
+mod live;
+mod memories;
 mod names;
 mod order;
 mod overlap;
@@ -49,6 +51,7 @@ const RULES: &[Rule] = &[
     rule(codes::PLACES, places::tensors),
     rule(codes::ALIGNMENT, places::alignment),
     rule(codes::TOTALS, totals::check),
+    rule(codes::TOTALS, live::check),
     rule(codes::STATUS, status::check),
     rule(codes::WEIGHTS, weights::check),
     rule(codes::PARTITION, partition::check),
@@ -58,6 +61,7 @@ const RULES: &[Rule] = &[
     rule(codes::OVERLAP, overlap::check),
     rule(codes::IN_PLACE, in_place::check),
     rule(codes::RACE, races::check),
+    rule(codes::MEMORIES, memories::check),
 ];
 
 /// Violations of one rule that are told; of more only the number is.

@@ -4,18 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Say;
 use super::view::View;
+use crate::report::types::REGIONS;
 
-/// The regions that there are.
-const REGIONS: &[&str] = &[
-    "weights",
-    "kv",
-    "io",
-    "activations",
-    "scratch",
-    "gradients",
-    "optimizer",
-    "interleaved",
-];
+/// What may have a budget.
+const BUDGETS: &[&str] = &["arena", "weights", "kv", "activations", "scratch"];
 
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     let r = view.report;
@@ -30,6 +22,16 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         r.totals.regions.iter().map(|r| ("", r.name.as_str())),
         say,
     );
+    unique(
+        "totals.memories",
+        r.totals.memories.iter().map(|m| ("", m.name.as_str())),
+        say,
+    );
+    unique(
+        "totals.budgets",
+        r.totals.budgets.iter().map(|b| ("", b.name.as_str())),
+        say,
+    );
     unique("steps", r.steps.iter().map(|s| (s.entry.as_str(), s.id.as_str())), say);
     unique(
         "tensors",
@@ -38,15 +40,21 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     );
     unique("weights", r.weights.iter().map(|w| ("", w.name.as_str())), say);
 
-    let known = |name: &str| REGIONS.contains(&name) || r.totals.memories.iter().any(|m| m.name == name);
+    let memories: BTreeSet<&str> = r.totals.memories.iter().map(|m| m.name.as_str()).collect();
     let entries: BTreeSet<&str> = header.entries.iter().map(|e| e.name.as_str()).collect();
     let steps: BTreeSet<(&str, &str)> = r.steps.iter().map(|s| (s.entry.as_str(), s.id.as_str())).collect();
     for (i, region) in r.totals.regions.iter().enumerate() {
-        if !known(&region.name) {
+        if !REGIONS.contains(&region.name.as_str()) && !memories.contains(region.name.as_str()) {
             say(
                 format!("totals.regions[{i}].name"),
                 format!("no region is called `{}`", region.name),
             );
+        }
+    }
+    for (i, budget) in r.totals.budgets.iter().enumerate() {
+        if !BUDGETS.contains(&budget.name.as_str()) {
+            let message = format!("no budget is called `{}`", budget.name);
+            say(format!("totals.budgets[{i}].name"), message);
         }
     }
     let mut entry = |place: String, name: &str| {
@@ -87,10 +95,16 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         }
     }
     for (i, tensor) in r.tensors.iter().enumerate() {
-        if !known(&tensor.region) {
+        if !REGIONS.contains(&tensor.region.as_str()) {
             say(
                 format!("tensors[{i}].region"),
                 format!("no region is called `{}`", tensor.region),
+            );
+        }
+        if let Some(memory) = tensor.memory.as_ref().filter(|m| !memories.contains(m.as_str())) {
+            say(
+                format!("tensors[{i}].memory"),
+                format!("no memory is called `{memory}`"),
             );
         }
         if !tensor.entry.is_empty() && view.tensor("", &tensor.id).is_some() {

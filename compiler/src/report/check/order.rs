@@ -9,7 +9,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         for reader in &meeting.readers {
             let tensor = &tensors[*reader];
             if meeting.writers.is_empty() {
-                if !view.io(tensor) {
+                if tensor.region != "io" {
                     let message = format!(
                         "`{id}` is read in step {} of {}, and nothing writes it",
                         tensor.first, tensor.entry

@@ -9,6 +9,9 @@ use crate::report::types::{Partition, Step, Tensor};
 /// Columns of a residual that a kernel cuts whatever it cuts its outputs by: rows of a packed matrix that stay together.
 const GROUP: u64 = 16;
 
+/// Kernels that read whole rows of their inputs, whatever columns a worker writes.
+const WHOLE_ROWS: &[&str] = &["embed", "embed_norm", "rmsnorm", "add_norm", "project", "project_glu"];
+
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     for (i, step) in view.report.steps.iter().enumerate() {
         let place = format!("steps[{i}].parts");
@@ -43,7 +46,30 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 }
             }
         }
+        for touch in view.touches[i].iter().filter(|t| t.reads && !t.writes) {
+            let tensor = &view.report.tensors[touch.tensor];
+            let parts = view.touches_of(i, touch.tensor);
+            if whole(step, tensor) && !parts.iter().any(|t| t.part == Some(Part::All)) {
+                let message = format!(
+                    "`{}` reads all of `{}`: that is what `{}` does",
+                    step.id, tensor.id, step.kernel
+                );
+                say(place.clone(), message);
+            }
+        }
         scratch(view, i, say);
+    }
+}
+
+/// Whether the step's kernel reads all of an input on every worker.
+fn whole(step: &Step, tensor: &Tensor) -> bool {
+    let Partition::Axis { axis, .. } = &step.partition else {
+        return false;
+    };
+    match step.kernel.as_str() {
+        "select_row" => true,
+        "attention" | "attention_project" => tensor.entry.is_empty(),
+        kernel => axis == "columns" && WHOLE_ROWS.contains(&kernel),
     }
 }
 

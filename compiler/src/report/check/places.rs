@@ -34,7 +34,7 @@ pub fn regions(view: &View<'_>, say: &mut Say<'_>) {
     }
 }
 
-/// Tensors lie in their region; where all regions are one, in that.
+/// Tensors lie in their memory or region; where all regions are one, in that.
 pub fn tensors(view: &View<'_>, say: &mut Say<'_>) {
     let regions: BTreeMap<&str, Range<u64>> = view
         .report
@@ -44,13 +44,11 @@ pub fn tensors(view: &View<'_>, say: &mut Say<'_>) {
         .map(|r| (r.name.as_str(), r.offset..r.offset.saturating_add(r.bytes)))
         .collect();
     for (i, tensor) in view.report.tensors.iter().enumerate() {
-        let region = regions
-            .get(tensor.region.as_str())
-            .or_else(|| regions.get("interleaved"));
+        let region = regions.get(tensor.home()).or_else(|| regions.get("interleaved"));
         let Some(region) = region else {
             say(
                 format!("tensors[{i}].region"),
-                format!("there is no region `{}`", tensor.region),
+                format!("there is no region `{}`", tensor.home()),
             );
             continue;
         };
@@ -58,7 +56,12 @@ pub fn tensors(view: &View<'_>, say: &mut Say<'_>) {
         if !inside {
             let message = format!(
                 "`{}` at {} with {} bytes is outside of `{}`, which is {}..{}",
-                tensor.id, tensor.offset, tensor.bytes, tensor.region, region.start, region.end
+                tensor.id,
+                tensor.offset,
+                tensor.bytes,
+                tensor.home(),
+                region.start,
+                region.end
             );
             say(format!("tensors[{i}].offset"), message);
         }

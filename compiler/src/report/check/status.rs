@@ -1,17 +1,19 @@
 //! Lower bound <= bytes <= naive, and the status says how the first two compare.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Say;
 use super::view::View;
-use crate::report::types::Status;
+use crate::report::Status;
+use crate::report::types::Totals;
 
 /// Bytes before the first buffer of a region, in a program that watches its memory.
 const CANARY: u64 = 64;
 
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     let t = &view.report.totals;
-    let mut judge = |place: String, bytes: u64, bound: u64, naive: u64, status: Status| {
+    let over = Over::new(t);
+    let mut judge = |place: String, bytes: u64, bound: u64, naive: u64, status: Status, by: &[u64]| {
         if bound > bytes {
             say(
                 format!("{place}.lower_bound"),
@@ -25,16 +27,8 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 format!("{naive} bytes without reuse, and {bytes} with it"),
             );
         }
-        let true_of_both = match status {
-            Status::Optimal => bytes == bound,
-            Status::OptimalSearch => bytes > bound,
-            Status::Feasible { gap } => gap > 0 && bytes - bound == gap,
-            Status::OverBudget { by } => by > 0,
-            Status::Infeasible => true,
-        };
-        if !true_of_both {
-            let message = format!("`{status}` is not what {bytes} bytes over a bound of {bound} are");
-            say(format!("{place}.status"), message);
+        if let Some(wrong) = untrue(status, bytes, bound, by) {
+            say(format!("{place}.status"), wrong);
         }
     };
     judge(
@@ -43,6 +37,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         t.lower_bound_bytes,
         t.naive_bytes,
         t.status,
+        &over.totals(),
     );
     for (i, r) in t.regions.iter().enumerate() {
         judge(
@@ -51,6 +46,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             r.lower_bound,
             r.naive,
             r.status,
+            &over.region(&r.name),
         );
     }
     let canaries = view.report.header.options.debug.iter().any(|d| d == "canaries");
@@ -59,15 +55,15 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         let place = format!("totals.regions[{i}].plan");
         r.plan
             .as_ref()
-            .map(|plan| (place, plan, r.bytes.saturating_sub(canary)))
+            .map(|plan| (place, plan, r.bytes.saturating_sub(canary), over.memory(&r.name)))
     });
     let entries = view.report.header.entries.iter().enumerate();
     let own = entries.filter_map(|(i, e)| {
         e.plan
             .as_ref()
-            .map(|p| (format!("header.entries[{i}].plan"), p, e.peak_bytes))
+            .map(|p| (format!("header.entries[{i}].plan"), p, e.peak_bytes, Vec::new()))
     });
-    for (place, plan, bytes) in plans.chain(own) {
+    for (place, plan, bytes, by) in plans.chain(own) {
         if plan.candidates.get(&plan.chosen) != Some(&bytes) || plan.bytes != bytes {
             let message = format!("`{}` is no candidate with {bytes} bytes", plan.chosen);
             say(format!("{place}.chosen"), message);
@@ -78,6 +74,8 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 plan.gap, plan.bytes, plan.lower_bound
             );
             say(format!("{place}.gap"), message);
+        } else if let Some(wrong) = untrue(plan.status, plan.bytes, plan.lower_bound, &by) {
+            say(format!("{place}.status"), wrong);
         }
     }
     // In a stride layout nothing is reused: there the peaks are those of the packed form.
@@ -100,5 +98,64 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             let message = format!("{live} is more than the peak of {}, {}", entry.name, entry.peak_bytes);
             say(format!("steps[{step}].live_bytes"), message);
         }
+    }
+}
+
+/// Why a status is not that of so many bytes, which are no fewer than the bound, and over a limit by one of `by`.
+fn untrue(status: Status, bytes: u64, bound: u64, by: &[u64]) -> Option<String> {
+    let holds = match status {
+        Status::OverBudget { by: told } => by.contains(&told),
+        _ if !by.is_empty() => false,
+        Status::Optimal => bytes == bound,
+        Status::OptimalSearch => bytes > bound,
+        Status::Feasible { gap } => gap > 0 && bytes - bound == gap,
+        // Of a capacity that nothing here speaks of.
+        Status::Infeasible => false,
+    };
+    (!holds).then(|| {
+        let limit = by.first().map_or(String::new(), |by| format!(", {by} over a limit"));
+        format!("`{status}` is not what {bytes} bytes over a bound of {bound} are{limit}")
+    })
+}
+
+/// What is larger than a limit, and by how much.
+struct Over<'a> {
+    budgets: BTreeMap<&'a str, u64>,
+    memories: BTreeMap<&'a str, u64>,
+}
+
+impl<'a> Over<'a> {
+    fn new(totals: &'a Totals) -> Over<'a> {
+        let by = |bytes: u64, limit: u64| bytes.saturating_sub(limit);
+        let budgets = totals.budgets.iter().map(|b| (b.name.as_str(), by(b.bytes, b.limit)));
+        let limited = totals.memories.iter().map(|m| (m, m.capacity.unwrap_or(u64::MAX)));
+        let memories = limited.map(|(m, capacity)| (m.name.as_str(), by(m.bytes, capacity)));
+        Over {
+            budgets: budgets.filter(|(_, by)| *by > 0).collect(),
+            memories: memories.collect(),
+        }
+    }
+
+    /// What may be said of everything: all that memories lack, else a budget.
+    fn totals(&self) -> Vec<u64> {
+        let short = self.memories.values().fold(0, |sum: u64, by| sum.saturating_add(*by));
+        match short {
+            0 => self.budgets.values().copied().collect(),
+            by => vec![by],
+        }
+    }
+
+    /// What may be said of a region: what its memory lacks, or its budget.
+    fn region(&self, name: &str) -> Vec<u64> {
+        match self.memories.contains_key(name) {
+            true => self.memory(name),
+            false => self.budgets.get(name).copied().into_iter().collect(),
+        }
+    }
+
+    /// What a memory lacks.
+    fn memory(&self, name: &str) -> Vec<u64> {
+        let by = self.memories.get(name).copied();
+        by.filter(|by| *by > 0).into_iter().collect()
     }
 }

@@ -74,6 +74,26 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         }
     }
     peak(view, say);
+    budgets(r, say);
+}
+
+/// A budget is for bytes that the report says elsewhere, where it does.
+fn budgets(r: &Report, say: &mut Say<'_>) {
+    let t = &r.totals;
+    let region = |name: &str| t.regions.iter().find(|r| r.name == name).map(|r| r.bytes);
+    for (i, budget) in t.budgets.iter().enumerate() {
+        let stated = match budget.name.as_str() {
+            "arena" => Some(t.arena_bytes),
+            "scratch" => r.steps.iter().map(|s| s.workspace_bytes).max(),
+            // Of the weights only what is packed counts, and not the rest of the page.
+            "kv" | "activations" => region(&budget.name),
+            _ => None,
+        };
+        if let Some(stated) = stated.filter(|bytes| *bytes != budget.bytes) {
+            let message = format!("{}, but `{}` has {stated}", budget.bytes, budget.name);
+            say(format!("totals.budgets[{i}].bytes"), message);
+        }
+    }
 }
 
 /// The peak is a step's, and the tensors in it have the bytes that they have.
@@ -101,11 +121,7 @@ fn peak(view: &View<'_>, say: &mut Say<'_>) {
 
 /// Bytes that a position takes in all caches.
 fn kv_per_token(r: &Report) -> u128 {
-    let several = !r.totals.memories.is_empty();
-    let caches = r
-        .tensors
-        .iter()
-        .filter(|t| t.region == "kv" || several && t.entry.is_empty());
+    let caches = r.tensors.iter().filter(|t| t.region == "kv");
     caches
         .map(|t| {
             let positions = match &t.shape[..] {

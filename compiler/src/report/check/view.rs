@@ -80,7 +80,7 @@ pub struct View<'a> {
     pub report: &'a Report,
     /// By entry.
     pub lines: BTreeMap<&'a str, Line>,
-    /// What each step does with tensors, by position of the step; in the order of inputs, outputs, scratch.
+    /// What each step does with tensors, by position of the step; in the order of tensors.
     pub touches: Vec<Vec<Touch>>,
     /// Places of each step in its entry's line.
     pub positions: Vec<usize>,
@@ -199,8 +199,9 @@ impl<'a> View<'a> {
         }
         let scratch = format!("{}.workspace", step.id);
         // A weight may be called like a tensor. It has no part, and no step reads a tensor that it writes by this list.
+        let written: BTreeSet<&String> = step.outputs.iter().collect();
         let tensor = |name: &&String| {
-            let part = parts.contains_key(name.as_str()) && !step.outputs.contains(name);
+            let part = parts.contains_key(name.as_str()) && !written.contains(name);
             part || !self.weights.contains_key(name.as_str())
         };
         let inputs = step.inputs.iter().filter(tensor);
@@ -231,7 +232,16 @@ impl<'a> View<'a> {
                 touch.writes |= writes;
             }
         }
+        list.sort_by_key(|touch| touch.tensor);
         list
+    }
+
+    /// What a step does with a tensor: as many as it has parts there.
+    pub fn touches_of(&self, step: usize, tensor: usize) -> &[Touch] {
+        let touches = &self.touches[step];
+        let from = touches.partition_point(|t| t.tensor < tensor);
+        let to = touches.partition_point(|t| t.tensor <= tensor);
+        &touches[from..to]
     }
 
     /// Which ids an entry reads before it writes them, and who writes them elsewhere.
@@ -257,18 +267,6 @@ impl<'a> View<'a> {
         meetings
     }
 
-    /// Whether the tensor is the caller's. Several memories have no region of that name: there it is what no step writes,
-    /// and what no step reads.
-    pub fn io(&self, tensor: &Tensor) -> bool {
-        let memories = &self.report.totals.memories;
-        if !memories.iter().any(|m| m.name == tensor.region) || tensor.entry.is_empty() || tensor.layout == "scratch" {
-            return tensor.region == "io";
-        }
-        let steps = &self.report.steps;
-        let listed = |list: fn(&Step) -> &Vec<String>| steps.iter().any(|s| list(s).contains(&tensor.id));
-        !listed(|s| &s.outputs) || !listed(|s| &s.inputs)
-    }
-
     /// When the bytes of a tensor hold its value, in steps of its entry: what entries leave for each other stays to the
     /// end of the one that writes it, and all through the one that reads it, which may be run again; what the program
     /// leaves in `io` stays as well.
@@ -281,7 +279,7 @@ impl<'a> View<'a> {
             Role::Found if self.meetings[tensor.id.as_str()].writers.is_empty() => 0..own.end,
             Role::Found => 0..end.max(own.end),
             Role::Left => own.start..end.max(own.end),
-            Role::Own if self.io(tensor) => own.start..end.max(own.end),
+            Role::Own if tensor.region == "io" => own.start..end.max(own.end),
             Role::Own => own,
         }
     }

@@ -1,14 +1,18 @@
-//! What no entry writes as its own lies apart: packed weights from each other, and in the arena from the caches.
+//! What no entry writes as its own lies apart: packed weights behind each other, and in the arena apart from the caches.
 
 use std::ops::Range;
 
 use super::Say;
 use super::view::{Operand, View, bytes, payload};
 
+/// What every weight begins on: a cache line.
+const LINE: u64 = 64;
+
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     let r = view.report;
-    let packed: Vec<_> = r.weights.iter().enumerate().map(|(i, w)| (payload(w), i)).collect();
-    apart(packed, |i| format!("weights[{i}].offset"), |i| &r.weights[i].name, say);
+    let mut packed: Vec<_> = r.weights.iter().enumerate().map(|(i, w)| (payload(w), i)).collect();
+    packed.sort_by_key(|(bytes, i)| (bytes.start, bytes.end, *i));
+    behind_each_other(&packed, view, say);
     for (i, step) in r.steps.iter().enumerate() {
         for name in step.outputs.iter().chain(&step.clobbers) {
             if matches!(view.find(&step.entry, name), Some(Operand::Weight(_))) {
@@ -40,6 +44,22 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         None => &r.weights[i].name,
     };
     apart(stay, place, name, say);
+}
+
+/// The packed file has no gaps but to the next cache line.
+fn behind_each_other(packed: &[(Range<u64>, usize)], view: &View<'_>, say: &mut Say<'_>) {
+    let mut end = 0;
+    for (bytes, i) in packed {
+        if bytes.start != end {
+            let name = &view.report.weights[*i].name;
+            let message = format!(
+                "`{name}` begins at {}, and what is before it ends at {end}",
+                bytes.start
+            );
+            say(format!("weights[{i}].offset"), message);
+        }
+        end = bytes.end.checked_next_multiple_of(LINE).unwrap_or(u64::MAX);
+    }
 }
 
 /// The bytes that hold their value through all entries, sorted by start; weights are numbered first, then tensors.
