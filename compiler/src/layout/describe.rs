@@ -596,7 +596,7 @@ fn entry_tensors(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Vec<T
 }
 
 fn weights(layout: &Layout, model: &Graph) -> Vec<WeightRow> {
-    let place = |piece: &super::Piece| (layout.kind == super::Kind::Stride).then_some(piece.arena);
+    let place = |piece: &super::Piece| (layout.kind == Kind::Stride).then_some(piece.arena);
     let ropes = model
         .ropes
         .iter()
