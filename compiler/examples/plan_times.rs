@@ -1,7 +1,8 @@
 //! How long planning takes: a table of every entry of the models given, fused and not. Run by `make bench-plan`.
 //!
 //! The time of an entry is that of its order, lifetimes, barriers, problem, plan and verification; the least of some
-//! runs, so that other work on the machine counts little. The time of a model is that of `ckc plan` as a whole.
+//! runs, so that other work on the machine counts little. The times of a model are those of the check of its report and
+//! of `ckc plan` as a whole.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use ckc::compile::{self, Options};
 use ckc::fuse::Flags;
 use ckc::layout::{self, Kind, Settings};
+use ckc::report;
 use ckc::schedule;
 
 /// Runs of each, of which the fastest counts.
@@ -27,8 +29,8 @@ fn fastest<T>(mut run: impl FnMut() -> T) -> (Duration, T) {
 }
 
 fn main() {
-    println!("| model | fusion | entry | steps | status | order | planning, ms | `ckc plan`, ms |");
-    println!("|---|---|---|---:|---|---|---:|---:|");
+    println!("| model | fusion | entry | steps | status | order | planning, ms | checking, ms | `ckc plan`, ms |");
+    println!("|---|---|---|---:|---|---|---:|---:|---:|");
     for path in std::env::args().skip(1) {
         for (name, fuse) in [("all", Flags::ALL), ("none", Flags::NONE)] {
             model(Path::new(&path), name, fuse);
@@ -43,9 +45,13 @@ fn model(path: &Path, name: &str, fuse: Flags) {
     };
     let (whole, planned) = fastest(|| compile::plan(path, &options));
     let Ok(planned) = planned else {
-        println!("| {} | {name} | has errors: see `ckc plan` | | | | | |", path.display());
+        println!(
+            "| {} | {name} | has errors: see `ckc plan` | | | | | | |",
+            path.display()
+        );
         return;
     };
+    let (checking, _) = fastest(|| report::check(&planned.report));
     let graph = &planned.model.graph;
     for entry in schedule::entries(graph, &planned.fusion) {
         let lay_out = || {
@@ -72,12 +78,13 @@ fn model(path: &Path, name: &str, fuse: Flags) {
             None => "source",
         };
         println!(
-            "| {} | {name} | {} | {} | {} | {order} | {:.2} | {:.0} |",
+            "| {} | {name} | {} | {} | {} | {order} | {:.2} | {:.2} | {:.0} |",
             graph.name,
             entry.name,
             entry.steps.len(),
             plan.status,
             time.saturating_sub(copying).as_secs_f64() * 1e3,
+            checking.as_secs_f64() * 1e3,
             whole.as_secs_f64() * 1e3
         );
     }

@@ -44,6 +44,7 @@ codes! {
     BUFFERS "CK0915" "The buffers of `ckc dsa` cannot be read or placed." "Columns are id, lower, upper, size; lifetimes are half-open.";
     LAYOUT "CK0916" "The model cannot be laid out." "Lower `context` or `batch`; a plan that the verifier rejects is a bug in ckc.";
     SHORTAGE "CK0917" "The program does not fit a memory of `arena`." "Raise its `bytes`, or lower `limits.batch` or `limits.context`.";
+    NOT_MEASURED "CK0918" "The machine or a kernel cannot be measured." "The message says what the runtime refused.";
 }
 
 /// Every table, in the order of codes.

@@ -380,7 +380,12 @@ fn bench(args: &Bench) -> Outcome {
         isa: args.isa.clone(),
         check: false,
     };
-    let refused = |e: ck_runtime::Error| Exit::from(vec![Diagnostic::new("CK0918", format!("cannot measure: {e}"))]);
+    let refused = |e: ck_runtime::Error| {
+        Exit::from(vec![Diagnostic::new(
+            codes::NOT_MEASURED,
+            format!("cannot measure: {e}"),
+        )])
+    };
     match &args.what {
         Measure::Machine(args) => {
             let machine = bench::machine(&config(args)).map_err(refused)?;
