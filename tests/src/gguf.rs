@@ -104,6 +104,17 @@ impl Gguf {
         self.tensor(name, shape, 0, bytes)
     }
 
+    /// Stores a tensor as another type: zeros, `block` bytes for every 32 elements.
+    #[must_use]
+    pub fn retype(mut self, name: &str, ggml_type: u32, block: usize) -> Gguf {
+        for tensor in self.tensors.iter_mut().filter(|t| t.name == name) {
+            let n: u64 = tensor.dims.iter().product();
+            tensor.ggml_type = ggml_type;
+            tensor.bytes = vec![0; n as usize / 32 * block];
+        }
+        self
+    }
+
     /// The file, as version 2 or 3.
     pub fn bytes(&self, version: u32) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();

@@ -295,10 +295,28 @@ fn what_is_refused() {
         &iq4_nl,
         &["`output.weight` is stored as IQ4_NL, which is not supported"],
     );
-    for (dtype, name, bytes) in [(3, "q4_1", 20), (6, "q5_0", 22), (7, "q5_1", 24)] {
-        let file = Gguf::tensor(small_llama(), "output.weight", &[40, 32], dtype, vec![0; 40 * bytes]);
-        says(&file, &[&format!("output.weight: {name}")]);
-    }
+}
+
+/// As quantisers mix them: the most frequent type is the model's, the others are exceptions.
+#[test]
+fn matrices_keep_their_types() {
+    let mixed = ["attn_q", "attn_k", "attn_output", "ffn_gate", "ffn_up"]
+        .into_iter()
+        .fold(small_llama(), |file, name| {
+            file.retype(&format!("blk.0.{name}.weight"), 6, 22)
+        })
+        .retype("blk.0.attn_v.weight", 8, 34)
+        .retype("blk.0.ffn_down.weight", 7, 24)
+        .retype("token_embd.weight", 3, 20);
+    says(
+        &mixed,
+        &[
+            "dtype: q5_0",
+            "blk.0.attn_v.weight: q8_0",
+            "blk.0.ffn_down.weight: q5_1",
+            "token_embd.weight: q4_1",
+        ],
+    );
 }
 
 #[test]

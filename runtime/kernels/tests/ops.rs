@@ -159,7 +159,11 @@ fn embeddings_of_every_type() {
         (DType::F16, 24),
         (DType::Q8_0, 1056),
         (DType::Q4_0, 2080),
+        (DType::Q4_1, 1056),
+        (DType::Q5_0, 1088),
+        (DType::Q5_1, 96),
         (DType::Q4K, 1280),
+        (DType::Q5K, 1536),
         (DType::Q6K, 2304),
     ] {
         let (rows, ids) = (37, [0u32, 36, 15, 16, 15]);

@@ -19,6 +19,8 @@ fn projections_of_every_source() {
         (21, 96, [DType::BF16, DType::F32]),
         (2, 2048, [DType::Q8_0, DType::Q8_0]),
         (3, 1280, [DType::Q4K, DType::Q6K]),
+        (2, 1280, [DType::Q5K, DType::Q5_0]),
+        (1, 96, [DType::Q4_1, DType::Q5_1]),
     ] {
         let mut rng = Rng::new(k as u64);
         let (x, d, w) = (rng.floats(t * k), rng.floats(t * k), rng.floats(k));
@@ -235,6 +237,7 @@ fn gated_projections() {
     for (t, k, rows, dtype) in [
         (1, 64, 300, DType::Q8_0),
         (70, 64, 144, DType::Q4_0),
+        (9, 96, 80, DType::Q5_1),
         (3, 40, 50, DType::F32),
     ] {
         let mut rng = Rng::new(rows as u64);
