@@ -12,7 +12,7 @@ pub mod barrier;
 pub mod cost;
 mod division;
 pub mod in_place;
-mod lower;
+pub(crate) mod lower;
 pub mod order;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use ck_kernels::dtype::ActType;
 use ck_kernels::ops::Slot;
 use ck_runtime::Machine;
 
@@ -15,6 +16,7 @@ use crate::graph::{CacheId, Graph, Op, OpKind, Rows, Sink, TensorId};
 use crate::layout::EntryLayout;
 use crate::layout::call::cache;
 use crate::schedule::access::Operand;
+use crate::schedule::lower::QUANTISED;
 
 /// A program and the interpreter, side by side.
 pub(super) struct Stepwise<'a> {
@@ -102,8 +104,8 @@ impl Stepwise<'_> {
                 act: tensor.act,
             };
             // A quantised tensor is the one it was made from, rounded.
-            let meant = match op.kind {
-                OpKind::Quantize => &graph.tensor(op.inputs[0]).name,
+            let meant = match tensor.act {
+                ActType::Q8 => tensor.name.strip_suffix(QUANTISED).unwrap_or(&tensor.name),
                 _ => &tensor.name,
             };
             let want = call

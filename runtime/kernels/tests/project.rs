@@ -283,6 +283,56 @@ fn gated_projections() {
     }
 }
 
+/// A gated projection that writes Q8 rows writes those that quantising its floats gives.
+#[test]
+fn gated_projections_quantise_what_they_write() {
+    for (t, k, rows, dtype) in [
+        (1, 64, 320, DType::Q8_0),
+        (70, 64, 160, DType::Q4_0),
+        (3, 40, 96, DType::F32),
+    ] {
+        let mut rng = Rng::new(rows as u64);
+        let mut arena = Arena::new();
+        let xs = arena.rows(&rng.floats(t * k), k);
+        let (gate, _) = arena.weight(dtype, &rng.floats(rows * k), k);
+        let (up, _) = arena.weight(dtype, &rng.floats(rows * k), k);
+        let float = arena.f32(t, rows);
+        let [whole, direct] = [(); 2].map(|()| arena.slot(ActType::Q8, t, rows));
+        let bytes = |axis| project_workspace(k, false, dtype.quantised(), t, axis);
+        let workspace = arena.workspace(bytes(TOKENS).max(bytes(COLUMNS)));
+        let glu = |out, axis| ProjectGlu {
+            source: Source::Rows(xs),
+            gate,
+            gate_bias: None,
+            up,
+            up_bias: None,
+            kind: Gate::GeluTanh,
+            out,
+            workspace,
+            axis,
+        };
+        for (isa, axis, nth) in supported().flat_map(|isa| {
+            let axes = [TOKENS, COLUMNS, Axis::Serial].into_iter();
+            axes.flat_map(move |axis| [1, 2, 3, 7].map(|nth| (isa, axis, nth)))
+        }) {
+            let quantize = Quantize {
+                x: float,
+                out: whole,
+                axis,
+            };
+            let ran = arena.run(
+                isa,
+                nth,
+                Call::tokens(t),
+                &[&glu(float, axis), &quantize, &glu(direct, axis)],
+            );
+            let what = format!("{} {} {axis:?} by {nth}", isa.name, dtype.name());
+            assert!(ran.bytes(&whole, t) == ran.bytes(&direct, t), "{what}");
+            assert!(ran.bytes(&direct, t).iter().any(|b| *b != 0), "{what}");
+        }
+    }
+}
+
 /// Grouped heads, a past, a window; alone and with its projection; a prompt in one call and in two.
 #[test]
 fn attention_reads_its_own_head_and_every_cut_gives_the_same_bits() {

@@ -1,21 +1,22 @@
 //! The two projections of a gated MLP together with its activation.
 
 use super::project::{Inputs, Workspace};
-use super::rows::Rows;
-use super::{Ctx, Gate, Kernel, Slot, Source, Vector, Weight};
-use crate::dtype::GROUP;
-use crate::partition::{Axis, Share};
+use super::rows::{Q8Row, Rows};
+use super::{Ctx, Gate, Kernel, Slot, Source, Vector, Weight, source};
+use crate::dtype::{ActType, GROUP};
+use crate::partition::{Axis, Share, common_multiple};
 
 /// Tokens of a tile.
 const TILE_TOKENS: usize = 64;
 /// Columns of a tile.
 const TILE_COLS: usize = 128;
 
-/// Outputs of the up projection that wait for their gate.
+/// Outputs of a projection that wait for the other.
 #[repr(align(64))]
 struct Tile([f32; TILE_TOKENS * TILE_COLS]);
 
-/// `out = kind(gate x) * (up x)`, tile by tile: neither product exists as a tensor.
+/// `out = kind(gate x) * (up x)`, tile by tile: neither product exists as a tensor, and if the result is wanted
+/// quantised, neither does the result as floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProjectGlu {
     /// Where the input rows come from.
@@ -30,7 +31,7 @@ pub struct ProjectGlu {
     pub up_bias: Option<Vector>,
     /// The gate function.
     pub kind: Gate,
-    /// f32 rows.
+    /// f32 or Q8 rows.
     pub out: Slot,
     /// [`super::project_workspace`] bytes.
     pub workspace: Workspace,
@@ -39,9 +40,14 @@ pub struct ProjectGlu {
 }
 
 impl ProjectGlu {
-    /// What worker `ith` of `nth` computes of the output: columns are cut at whole groups of rows.
+    /// What worker `ith` of `nth` computes of the output: columns are cut at whole groups of rows, and at whole blocks
+    /// where they are quantised.
     pub const fn share(&self, tokens: usize, ith: usize, nth: usize) -> Share {
-        self.axis.share_in(GROUP, tokens, self.gate.rows, ith, nth)
+        let unit = match self.out.act {
+            ActType::Q8 => common_multiple(GROUP, Q8Row::BLOCK),
+            ActType::U32 | ActType::F32 | ActType::F16 => GROUP,
+        };
+        self.axis.share_in(unit, tokens, self.gate.rows, ith, nth)
     }
 }
 
@@ -56,22 +62,36 @@ impl Kernel for ProjectGlu {
         let weights = [self.gate, self.up].into_iter();
         // SAFETY: the caller's contract.
         let inputs = unsafe { Inputs::prepare(ctx, &self.source, weights, &self.workspace, self.axis, tokens.clone()) };
-        let out = Rows::f32(ctx, &self.out, ctx.tokens);
-        let mut tile = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        let quantised = self.out.act == ActType::Q8;
+        let out = Rows::of(
+            ctx,
+            &self.out,
+            ctx.tokens,
+            if quantised { ActType::Q8 } else { ActType::F32 },
+        );
+        let mut gates = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        let mut ups = Tile([0.0; TILE_TOKENS * TILE_COLS]);
         for c0 in cols.clone().step_by(TILE_COLS) {
             let c1 = (c0 + TILE_COLS).min(cols.end);
             let n = c1 - c0;
             for t0 in tokens.clone().step_by(TILE_TOKENS) {
                 let t1 = (t0 + TILE_TOKENS).min(tokens.end);
-                let (gate, up) = (out.at(t0, c0, n), tile.0.as_mut_ptr());
-                // SAFETY: these rows and columns of `out` belong to this worker; the tile has room for as many.
+                let (gate, stride) = if quantised {
+                    (gates.0.as_mut_ptr(), TILE_COLS)
+                } else {
+                    (out.at(t0, c0, n), out.floats())
+                };
+                // SAFETY: the tiles have room for as many rows and columns; those of `out` belong to this worker.
                 unsafe {
-                    inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gate, out.floats());
-                    inputs.matmul(ctx, &self.up, t0..t1, c0..c1, up, TILE_COLS);
+                    inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gate, stride);
+                    inputs.matmul(ctx, &self.up, t0..t1, c0..c1, ups.0.as_mut_ptr(), TILE_COLS);
                 }
                 for t in t0..t1 {
-                    let (gate, up) = (out.at(t, c0, n), tile.0[(t - t0) * TILE_COLS..][..n].as_mut_ptr());
-                    // SAFETY: both have `n` elements, and so have the biases.
+                    // SAFETY: a row of the tile, or of `out`.
+                    let gate = unsafe { gate.add((t - t0) * stride) };
+                    let up = ups.0[(t - t0) * TILE_COLS..][..n].as_mut_ptr();
+                    // SAFETY: both have `n` elements, and so have the biases; these columns of `out` belong to this
+                    // worker.
                     unsafe {
                         for (bias, row) in [(&self.gate_bias, gate), (&self.up_bias, up)] {
                             if let Some(bias) = bias {
@@ -79,6 +99,9 @@ impl Kernel for ProjectGlu {
                             }
                         }
                         (ctx.isa.glu_row)(self.kind, gate, up, n, gate);
+                        if quantised {
+                            source::quantize(ctx, gate, c0..c1, &out.q8(t));
+                        }
                     }
                 }
             }

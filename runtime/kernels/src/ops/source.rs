@@ -162,7 +162,7 @@ pub(super) unsafe fn write_row(
 ///
 /// # Safety
 /// `x` is valid for `cols.len()` reads, `out` for its row.
-unsafe fn quantize(ctx: &Ctx<'_>, x: *const f32, cols: Range<usize>, out: &Q8Row) {
+pub(super) unsafe fn quantize(ctx: &Ctx<'_>, x: *const f32, cols: Range<usize>, out: &Q8Row) {
     assert!(
         cols.len() <= PIECE && cols.len().is_multiple_of(Q8Row::BLOCK),
         "whole blocks, a piece at a time"
