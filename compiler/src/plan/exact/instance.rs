@@ -15,8 +15,8 @@ pub(super) struct Block {
     pub length: u64,
     /// Sections it is live in, ascending, with its height there.
     pub cover: Vec<(u32, u64)>,
-    /// Blocks that share a section with it: `(other, own height as the other sees it)`.
-    pub neighbours: Vec<(u32, u64)>,
+    /// Blocks that share a section with it: `(other, own height as the other sees it, the other's as this one sees it)`.
+    pub neighbours: Vec<(u32, u64, u64)>,
 }
 
 impl Block {
@@ -40,19 +40,15 @@ pub(super) struct Instance {
     /// Blocks are what the items are; otherwise some item has free bytes below or inside a rectangle, which its block
     /// occupies, and that no layout exists proves nothing.
     pub faithful: bool,
-    /// The greatest common divisor of where rectangles start and end above their base.
-    grain: u64,
 }
 
 /// Pairs of neighbours, and entries of sections, beyond which nothing is searched.
 const MAX_PAIRS: usize = 4_000_000;
 
 impl Instance {
-    /// The instance for the items for which `wanted` holds; `None` when it is too large to search.
-    pub fn new(items: &[Item], wanted: impl Fn(usize) -> bool) -> Option<Self> {
-        let mut item: Vec<usize> = (0..items.len())
-            .filter(|&i| !items[i].rects.is_empty() && wanted(i))
-            .collect();
+    /// The instance for some of the items; `None` when it is too large to search.
+    pub fn new(items: &[Item], part: &[usize]) -> Option<Self> {
+        let mut item = part.to_vec();
         item.sort_by_cached_key(|&i| {
             let it = &items[i];
             (
@@ -99,61 +95,118 @@ impl Instance {
                 }
             }
             near.sort_unstable();
-            let own: Vec<(u32, u64)> = near
+            let own: Vec<(u32, u64, u64)> = near
                 .iter()
-                .map(|&other| (other, std::mem::replace(&mut seen[other as usize], u64::MAX)))
-                .filter(|&(other, _)| other as usize != b)
+                .map(|&other| (other, std::mem::replace(&mut seen[other as usize], u64::MAX), 0))
+                .filter(|&(other, ..)| other as usize != b)
                 .collect();
             pairs += own.len();
             blocks[b].neighbours = own;
         }
+        for b in 0..blocks.len() {
+            for n in 0..blocks[b].neighbours.len() {
+                let other = blocks[b].neighbours[n].0 as usize;
+                let theirs = &blocks[other].neighbours;
+                let height = theirs
+                    .binary_search_by_key(&(b as u32), |t| t.0)
+                    .map_or(0, |at| theirs[at].1);
+                blocks[b].neighbours[n].2 = height;
+            }
+        }
         let flat = |i: usize| items[i].rects.iter().all(|r| r.start == 0);
-        let edges = item
-            .iter()
-            .flat_map(|&i| &items[i].rects)
-            .flat_map(|r| [r.start, r.end]);
-        let grain = edges.fold(0, gcd);
         (pairs <= MAX_PAIRS).then(|| Self {
-            grain,
             faithful: item.iter().all(|&i| flat(i)),
             blocks,
             sections: lists,
             item,
         })
     }
+}
 
-    /// The step between peaks that a layout can have: every base and every end is a multiple of it.
-    pub fn step(&self) -> u64 {
-        let sizes = self
-            .blocks
-            .iter()
-            .fold(self.grain, |g, b| gcd(g, b.pinned.unwrap_or(0)));
-        // A base that is rounded up to an alignment which does not divide the step is a multiple of both their gcd.
-        self.blocks.iter().fold(sizes, |g, b| gcd(g, b.align.max(1))).max(
-            if self.blocks.iter().all(|b| sizes.is_multiple_of(b.align)) {
-                sizes
-            } else {
-                1
-            },
-        )
-    }
+/// The step between peaks that a layout can have: every base and every end is a multiple of it.
+pub(super) fn step(items: &[Item]) -> u64 {
+    let live = || items.iter().filter(|item| !item.rects.is_empty());
+    let edges = live().flat_map(|item| &item.rects).flat_map(|r| [r.start, r.end]);
+    let grain = live().filter_map(|item| item.pinned).chain(edges).fold(0, gcd);
+    // A base that is rounded up to an alignment which does not divide the step is a multiple of both their gcd.
+    let step = if live().all(|item| grain.is_multiple_of(item.align)) {
+        grain
+    } else {
+        live().map(|item| item.align).fold(grain, gcd)
+    };
+    step.max(1)
+}
 
-    /// Splits at the times that no lifetime crosses: the items of each part.
-    pub fn parts(items: &[Item]) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..items.len()).filter(|&i| !items[i].rects.is_empty()).collect();
-        order.sort_by_key(|&i| (items[i].span(), i));
-        let mut parts: Vec<Vec<usize>> = Vec::new();
+/// Items that can be placed without regard to all others.
+pub(super) struct Part {
+    pub items: Vec<usize>,
+    /// Where its lowest bytes are: above the items that are live as long as any of it.
+    pub ground: u64,
+}
+
+/// Splits the items at the times that no lifetime crosses, and after taking out what is live all the time, again. Moves
+/// what is taken out to the bottom of the layout `bases`, which costs nothing.
+pub(super) fn parts(items: &[Item], bases: &mut [u64]) -> Vec<Part> {
+    let mut order: Vec<usize> = (0..items.len()).filter(|&i| !items[i].rects.is_empty()).collect();
+    order.sort_by_key(|&i| (items[i].span(), i));
+    let (mut open, mut done) = (
+        vec![Part {
+            items: order,
+            ground: 0,
+        }],
+        Vec::new(),
+    );
+    while let Some(Part { items: list, ground }) = open.pop() {
+        if list.is_empty() {
+            done.push(Part { items: list, ground });
+            continue;
+        }
+        let mut split: Vec<Part> = Vec::new();
         let mut end = 0;
-        for i in order {
+        for i in list {
             let (lo, hi) = items[i].span();
-            match parts.last_mut() {
-                Some(part) if lo < end => part.push(i),
-                _ => parts.push(vec![i]),
+            match split.last_mut() {
+                Some(part) if lo < end => part.items.push(i),
+                _ => split.push(Part { items: vec![i], ground }),
             }
             end = end.max(hi);
         }
-        parts
+        for mut part in split {
+            if sink(items, bases, &mut part) {
+                open.push(part);
+            } else {
+                done.push(part);
+            }
+        }
     }
+    done.sort_by_key(|part| part.items.first().map(|&i| (items[i].span(), i)));
+    done
+}
+
+/// Moves one item that is live as long as any of the part to its bottom, and out of the part. False when there is none.
+fn sink(items: &[Item], bases: &mut [u64], part: &mut Part) -> bool {
+    let lo = part.items.iter().map(|&i| items[i].span().0).min();
+    let hi = part.items.iter().map(|&i| items[i].span().1).max();
+    let align = part.items.iter().map(|&i| items[i].align).max().unwrap_or(1);
+    let whole = |&i: &usize| {
+        let [rect] = items[i].rects[..] else { return false };
+        (Some(rect.lo), Some(rect.hi)) == (lo, hi) && rect.start == 0 && rect.end.is_multiple_of(align)
+    };
+    let simple = |&i: &usize| items[i].pinned.is_none() && items[i].rects.iter().all(|r| r.start == 0);
+    let at = part.items.iter().position(whole);
+    let Some(at) = at.filter(|_| part.items.iter().all(simple)) else {
+        return false;
+    };
+    let sunk = part.items.remove(at);
+    let (size, from) = (items[sunk].extent(), bases[sunk]);
+    for &i in &part.items {
+        if bases[i] < from {
+            bases[i] += size;
+        }
+    }
+    bases[sunk] = part.ground;
+    part.ground += size;
+    true
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {

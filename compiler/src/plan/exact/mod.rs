@@ -5,8 +5,8 @@ mod orders;
 mod search;
 
 use super::item::Item;
-use instance::Instance;
-use orders::ORDERS;
+use instance::{Instance, Part, parts};
+use orders::SEARCHES;
 use search::{Search, Verdict};
 
 /// The answer to "is there a layout within this capacity?".
@@ -23,9 +23,9 @@ enum Decision {
 /// Searches for a layout within `capacity` in all orders by turns, each going on where it stopped. Takes the
 /// nodes it looks at off `budget`.
 fn decide_instance(instance: &Instance, capacity: u64, budget: &mut u64) -> Decision {
-    let mut searches: Vec<Search<'_>> = ORDERS
+    let mut searches: Vec<Search<'_>> = SEARCHES
         .iter()
-        .map(|&order| Search::new(instance, order, capacity))
+        .map(|&(rule, order)| Search::new(instance, rule, order, capacity))
         .collect();
     let mut turn = 2 * instance.blocks.len() as u64 + 100;
     while *budget > 0 {
@@ -55,51 +55,49 @@ pub(super) struct Minimum {
     pub floor: u64,
 }
 
+/// Parts of a budget: what the floor gets is one of so many, and what a capacity gets in the first round.
+const FIRST: u64 = 4;
+const LEAST: u64 = 12;
+
 /// Lowers the peak of `incumbent`, a layout of `items`, until it meets `floor` or the budget is spent.
 ///
 /// The floor comes first: a layout there needs no further proof. Then the capacities between floor and incumbent are
-/// bisected, each with an equal share; what no share decided is tried again from the top with what is left.
+/// bisected in rounds, each with twice the share of the one before for every capacity.
 pub(super) fn minimise(items: &[Item], floor: u64, incumbent: (u64, &[u64]), budget: &mut u64) -> Minimum {
-    let mut best = Best {
-        items,
-        parts: Instance::parts(items),
-        bases: incumbent.1.to_vec(),
-        peak: incumbent.0,
-    };
+    let mut best = Best::new(items, incumbent);
     let mut floor = floor;
-    let Some(step) = best.instance(floor).map(|i| i.step()) else {
-        return Minimum { better: None, floor };
-    };
+    let step = instance::step(items);
     // Peaks between the multiples of the step do not exist.
     floor = floor.next_multiple_of(step);
-    // Below this nothing was found; not all of it is proven.
-    let mut tried = floor;
-    let first = *budget / 3;
-    let share = (*budget / 8).max(1);
+    let first = (*budget / FIRST).max(1);
+    let mut share = (*budget / LEAST).max(1);
+    let left = *budget;
+    // Below this nothing was found in this round; not all of it is proven.
+    let mut tried = floor + step;
     if best.peak > floor && best.probe(floor, first, budget) == Some(false) {
-        floor += step;
-        tried = floor;
-    } else if best.peak > floor {
-        tried = floor + step;
+        floor = tried;
     }
-    while tried < best.peak && *budget > 0 {
+    // Whether more nodes could have changed an answer in this round.
+    let mut open = left - *budget >= first;
+    while floor < best.peak && *budget > 0 {
+        if tried >= best.peak {
+            if !open {
+                break;
+            }
+            (tried, share, open) = (floor, 2 * share, false);
+        }
         let middle = tried + (best.peak - tried) / step / 2 * step;
+        let left = *budget;
         match best.probe(middle, share, budget) {
             Some(true) => {}
             Some(false) => {
                 floor = floor.max(middle + step);
                 tried = middle + step;
             }
-            None => tried = middle + step,
-        }
-    }
-    // Once more, with all that is left, just below the best.
-    while floor < best.peak && *budget > 0 {
-        let left = *budget;
-        match best.probe(best.peak - step, left, budget) {
-            Some(true) => {}
-            Some(false) => floor = best.peak,
-            None => break,
+            None => {
+                open |= left - *budget >= share;
+                tried = middle + step;
+            }
         }
     }
     let better = (best.peak < incumbent.0).then_some((best.peak, best.bases));
@@ -109,58 +107,69 @@ pub(super) fn minimise(items: &[Item], floor: u64, incumbent: (u64, &[u64]), bud
 /// The best layout so far.
 struct Best<'a> {
     items: &'a [Item],
-    /// Items that no other part overlaps in time.
-    parts: Vec<Vec<usize>>,
+    parts: Vec<Part>,
     bases: Vec<u64>,
     peak: u64,
 }
 
-impl Best<'_> {
-    fn top(&self, part: &[usize]) -> u64 {
-        part.iter()
-            .map(|&i| self.bases[i] + self.items[i].extent())
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// The parts that do not fit in `capacity` as they are.
-    fn instance(&self, capacity: u64) -> Option<Instance> {
-        let mut wanted = vec![false; self.items.len()];
-        for part in self.parts.iter().filter(|part| self.top(part) > capacity) {
-            part.iter().for_each(|&i| wanted[i] = true);
+impl<'a> Best<'a> {
+    fn new(items: &'a [Item], incumbent: (u64, &[u64])) -> Self {
+        let mut bases = incumbent.1.to_vec();
+        let parts = parts(items, &mut bases);
+        Self {
+            items,
+            parts,
+            bases,
+            peak: incumbent.0,
         }
-        Instance::new(self.items, |i| wanted[i])
     }
 
-    /// Tries a capacity below the peak: whether there is a layout, if that was decided. Keeps the layout.
+    fn top(&self, part: &Part) -> u64 {
+        let tops = part.items.iter().map(|&i| self.bases[i] + self.items[i].extent());
+        tops.max().unwrap_or(part.ground)
+    }
+
+    /// Tries a capacity below the peak: whether there is a layout, if that was decided. Keeps the layout of each part that
+    /// has one.
     fn probe(&mut self, capacity: u64, share: u64, budget: &mut u64) -> Option<bool> {
-        let instance = self.instance(capacity)?;
         let mut allowed = share.min(*budget);
         let before = allowed;
-        let decision = decide_instance(&instance, capacity, &mut allowed);
-        *budget -= before - allowed;
-        match decision {
-            Decision::Layout(bases) => {
-                for (&item, &base) in instance.item.iter().zip(&bases) {
-                    self.bases[item] = base;
-                }
-                self.peak = self.parts.iter().map(|part| self.top(part)).max().unwrap_or(0);
-                Some(true)
+        let mut answer = Some(true);
+        for at in 0..self.parts.len() {
+            let part = &self.parts[at];
+            if self.top(part) <= capacity {
+                continue;
             }
-            Decision::Infeasible => Some(false),
-            Decision::Unknown => None,
+            let decision = match Instance::new(self.items, &part.items) {
+                Some(instance) if capacity >= part.ground => {
+                    match decide_instance(&instance, capacity - part.ground, &mut allowed) {
+                        Decision::Layout(bases) => {
+                            for (&item, &base) in instance.item.iter().zip(&bases) {
+                                self.bases[item] = part.ground + base;
+                            }
+                            Some(true)
+                        }
+                        Decision::Infeasible => Some(false),
+                        Decision::Unknown => None,
+                    }
+                }
+                Some(_) => Some(false),
+                None => None,
+            };
+            if decision != Some(true) {
+                answer = decision;
+                break;
+            }
         }
+        *budget -= before - allowed;
+        self.peak = self.parts.iter().map(|part| self.top(part)).max().unwrap_or(0);
+        answer
     }
 }
 
 /// Whether `items` fit in `capacity`, which their layout `incumbent` does not: the bases, if so.
 pub(super) fn decide(items: &[Item], capacity: u64, incumbent: (u64, &[u64]), budget: &mut u64) -> Minimum {
-    let mut best = Best {
-        items,
-        parts: Instance::parts(items),
-        bases: incumbent.1.to_vec(),
-        peak: incumbent.0,
-    };
+    let mut best = Best::new(items, incumbent);
     let all = *budget;
     match best.probe(capacity, all, budget) {
         Some(true) => Minimum {

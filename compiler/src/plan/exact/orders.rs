@@ -23,20 +23,32 @@ pub(super) enum Feature {
     Last,
 }
 
+/// Where the next block is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Everywhere: the lowest block.
+    Lowest,
+    /// In the section with the fewest bytes to spare: its lowest block.
+    Tightest,
+}
+
 /// Features, the first deciding.
 pub(super) type Order = &'static [Feature; 3];
 
 use Feature::{Area, First, Last, Near, Size, Total, Width};
 
-/// All orders. Those that stay at one place in time stand first: what they get wrong, they soon notice.
-pub(super) const ORDERS: &[Order] = &[
-    &[Near, Total, Width],
-    &[First, Total, Width],
-    &[Last, Total, Width],
-    &[Total, Width, Area],
-    &[Total, Area, Width],
-    &[Width, Area, Total],
-    &[Total, Size, Width],
+/// The searches that take turns.
+pub(super) const SEARCHES: &[(Rule, Order)] = &[
+    (Rule::Lowest, &[Near, Total, Width]),
+    (Rule::Lowest, &[First, Total, Width]),
+    (Rule::Lowest, &[Last, Total, Width]),
+    (Rule::Lowest, &[Total, Width, Area]),
+    (Rule::Tightest, &[Total, Width, Area]),
+    (Rule::Lowest, &[Total, Area, Width]),
+    (Rule::Lowest, &[Width, Area, Total]),
+    (Rule::Lowest, &[Total, Size, Width]),
+    (Rule::Tightest, &[First, Total, Width]),
+    (Rule::Tightest, &[Width, Area, Total]),
 ];
 
 /// The section with the most bytes left to place, of those in `range`; the first of them.

@@ -1,17 +1,18 @@
 //! Is there a layout within a capacity? A depth-first search that can be paused.
 //!
-//! A layout in which nothing can be moved down has each block at the top of a block below it, so it is found by placing
-//! blocks in order of their bases, each at the lowest place that those before it leave. Of layouts that differ in the
-//! order of equal bases one is looked at. What is cut off:
+//! Looked for is a layout in which nothing can be moved down, so that each block stands on another or on the ground. A
+//! block that nothing else can go under either stands at the lowest base that the placed ones leave, its slot, with
+//! everything else above it; or it does not. Both are tried, in this order:
 //!
-//! * sections: what is left to place in a section of time, released at the lowest base of each block, must fit;
-//! * dominance: a block is not placed at or above the top that another could have at once, since that other could be
-//!   slid under it;
-//! * decomposition: where no unplaced block crosses a cut between sections, both sides are solved apart, and a failure
-//!   goes back to the placement that made the cut.
+//! * placed: its neighbours' lowest bases rise to its top;
+//! * pushed: another block must lie in its slot, and the block stands on that or higher. So its bound is the lowest top
+//!   of the blocks that can still reach into the slot, and rises with theirs. When there are none, it fails at once.
+//!
+//! What is left to place in a section of time, released at the bound of each block, must fit. Where no unplaced block
+//! crosses a cut between sections, both sides are solved apart, and a failure goes back to the placement that made the cut.
 
 use super::instance::{Block, Instance, aligned};
-use super::orders::{self, Order};
+use super::orders::{self, Order, Rule};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,21 +38,18 @@ struct Part {
     blocks: (usize, usize),
     /// Sections they span.
     sections: (usize, usize),
-    /// Bases before this have been decided: the base of the last placed block and its place in the order.
-    floor: (u64, usize),
     /// The frame whose placement made this part.
     maker: usize,
     /// The next part to be solved.
     next: usize,
 }
 
-/// One choice: a part, and the blocks that could be its lowest.
+/// One choice: a block of a part that is placed, or pushed for the choice after it.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     part: Part,
-    /// Where in `Search::choices` the candidates stand, and the next one to try.
-    choices: (usize, usize),
-    /// Lengths of the stacks before the placement.
+    /// Lengths of the stacks before the frame, and before its placement.
+    entry: Marks,
     marks: Marks,
     /// The block that is placed, or [`NONE`].
     placed: usize,
@@ -61,13 +59,23 @@ struct Frame {
 struct Marks {
     lists: usize,
     parts: usize,
-    lows: usize,
-    floors: usize,
+    held: usize,
+    trail: usize,
 }
 
-/// A search for one capacity in one static order.
+/// What was overwritten.
+#[derive(Clone, Copy, Debug)]
+enum Old {
+    Low(u32, u64),
+    Bound(u32, u64),
+    Slot(u32, u64),
+    Floor(u32, u64),
+}
+
+/// A search for one capacity by one rule, in one static order.
 pub(super) struct Search<'i> {
     instance: &'i Instance,
+    rule: Rule,
     order: Order,
     capacity: u64,
     /// Base of each placed block.
@@ -75,7 +83,14 @@ pub(super) struct Search<'i> {
     placed: Vec<bool>,
     /// The lowest base that the placed blocks leave each block.
     low: Vec<u64>,
-    /// Bytes left to place in each section, and the lowest base of anything left.
+    /// No layout has it lower; above `low` for a block that is pushed.
+    bound: Vec<u64>,
+    /// The base at which a pushed block does not stand, and a block that may be in its way there.
+    slot: Vec<u64>,
+    witness: Vec<(u32, u64)>,
+    /// Blocks that were pushed; they are as long as their bound is above `low`.
+    held: Vec<u32>,
+    /// Bytes left to place in each section, and the lowest bound of anything left.
     left: Vec<u64>,
     floor: Vec<u64>,
     /// Unplaced blocks that cross the cut after each section.
@@ -83,47 +98,48 @@ pub(super) struct Search<'i> {
     frames: Vec<Frame>,
     parts: Vec<Part>,
     lists: Vec<u32>,
-    choices: Vec<(u64, u32, u32)>,
-    old_lows: Vec<(u32, u64)>,
-    old_floors: Vec<(u32, u64)>,
+    trail: Vec<Old>,
     /// The first part to be solved; [`NONE`] when all are.
     agenda: usize,
     descend: bool,
     started: bool,
-    /// Scratch: sections whose floors may rise, and a stamp for each section.
+    /// Sections that are to be looked at, and whether a section is one of them.
     touched: Vec<u32>,
-    stamp: Vec<u64>,
-    now: u64,
+    stamp: Vec<bool>,
+    /// Scratch.
     releases: Vec<(u64, u64)>,
     /// Section entries looked at for this placement.
     looked_at: u64,
 }
 
 impl<'i> Search<'i> {
-    pub fn new(instance: &'i Instance, order: Order, capacity: u64) -> Self {
+    pub fn new(instance: &'i Instance, rule: Rule, order: Order, capacity: u64) -> Self {
         let (n, m) = (instance.blocks.len(), instance.sections.len());
+        let low: Vec<u64> = instance.blocks.iter().map(|b| b.pinned.unwrap_or(0)).collect();
         let mut search = Self {
             instance,
+            rule,
             order,
             capacity,
             bases: vec![0; n],
             placed: vec![false; n],
-            low: instance.blocks.iter().map(|b| b.pinned.unwrap_or(0)).collect(),
+            bound: low.clone(),
+            slot: low.clone(),
+            low,
+            witness: vec![(0, 0); n],
+            held: Vec::new(),
             left: vec![0; m],
             floor: vec![0; m],
             crossing: vec![0; m],
             frames: Vec::new(),
             parts: Vec::new(),
             lists: Vec::new(),
-            choices: Vec::new(),
-            old_lows: Vec::new(),
-            old_floors: Vec::new(),
+            trail: Vec::new(),
             agenda: NONE,
             descend: true,
             started: false,
             touched: Vec::new(),
-            stamp: vec![0; m],
-            now: 0,
+            stamp: vec![false; m],
             releases: Vec::new(),
             looked_at: 0,
         };
@@ -148,7 +164,7 @@ impl<'i> Search<'i> {
     pub fn run(&mut self, budget: &mut u64) -> Verdict {
         if !self.started {
             self.started = true;
-            let all = (0..self.instance.sections.len()).all(|s| self.fits(s, 0));
+            let all = (0..self.instance.sections.len()).all(|s| self.fits(s));
             let tall = |b: &Block| b.pinned.unwrap_or(0) + b.size > self.capacity;
             if !all || self.instance.blocks.iter().any(tall) {
                 self.descend = false;
@@ -156,12 +172,10 @@ impl<'i> Search<'i> {
                 let cuts: Vec<usize> = (1..self.instance.sections.len())
                     .filter(|&s| self.crossing[s - 1] == 0)
                     .collect();
-                let everything: Vec<u32> = (0..self.instance.blocks.len() as u32).collect();
-                self.lists.extend(everything);
+                self.lists.extend(0..self.instance.blocks.len() as u32);
                 let whole = Part {
                     blocks: (0, self.lists.len()),
                     sections: (0, self.instance.sections.len()),
-                    floor: (0, 0),
                     maker: NONE,
                     next: NONE,
                 };
@@ -173,106 +187,219 @@ impl<'i> Search<'i> {
                 if self.agenda == NONE {
                     return Verdict::Found;
                 }
-                self.open();
+                let (part, entry) = (self.parts[self.agenda], self.marks());
+                self.frames.push(Frame {
+                    part,
+                    entry,
+                    marks: entry,
+                    placed: NONE,
+                });
                 self.descend = false;
             }
             let Some(top) = self.frames.len().checked_sub(1) else {
                 return Verdict::Exhausted;
             };
-            self.take_back(top);
-            let (from, next) = self.frames[top].choices;
-            if next == self.choices.len() {
-                // Nothing can be this part's lowest block: the placement that made the part is wrong.
-                let maker = self.frames[top].part.maker;
-                self.choices.truncate(from);
-                self.frames.pop();
-                while self.frames.len() > maker.wrapping_add(1) {
+            let Frame {
+                part, marks, placed, ..
+            } = self.frames[top];
+            let mut open = true;
+            if placed != NONE {
+                self.take_back(top, marks);
+                open = self.push(placed);
+                self.frames[top].marks = self.marks();
+            }
+            let Some(block) = open.then(|| self.choose(&part)).flatten() else {
+                // Nothing can be placed next in this part: the placement that made the part is wrong.
+                while self.frames.len() > part.maker.wrapping_add(1) {
                     let last = self.frames.len() - 1;
-                    self.take_back(last);
-                    self.choices.truncate(self.frames[last].choices.0);
+                    self.take_back(last, self.frames[last].entry);
                     self.frames.pop();
                 }
                 continue;
-            }
+            };
             if *budget == 0 {
                 return Verdict::Paused;
             }
-            self.frames[top].choices.1 += 1;
-            let (base, rank, block) = self.choices[next];
             self.looked_at = 0;
-            self.descend = self.place(top, base, rank as usize, block as usize);
+            self.descend = self.place(top, block);
             *budget = budget.saturating_sub(1 + self.looked_at / ENTRIES);
         }
     }
 
-    /// Makes a frame for the first part of the agenda.
-    fn open(&mut self) {
-        let part = self.parts[self.agenda];
-        // No block may be placed at or above `ceiling`.
-        let mut ceiling = u64::MAX;
-        for at in part.blocks.0..part.blocks.1 {
-            let b = self.lists[at];
-            if !self.placed[b as usize] {
-                let block = &self.instance.blocks[b as usize];
-                if block.pinned.is_none() {
-                    ceiling = ceiling.min(self.low[b as usize] + block.size);
+    fn marks(&self) -> Marks {
+        Marks {
+            lists: self.lists.len(),
+            parts: self.parts.len(),
+            held: self.held.len(),
+            trail: self.trail.len(),
+        }
+    }
+
+    /// The block to be placed next: one that stands on what is placed, and that nothing can go under.
+    fn choose(&self, part: &Part) -> Option<usize> {
+        let blocks = &self.instance.blocks;
+        let list = || {
+            self.lists[part.blocks.0..part.blocks.1]
+                .iter()
+                .map(|&b| b as usize)
+                .filter(|&b| !self.placed[b])
+        };
+        let free = |&b: &usize| self.bound[b] == self.low[b];
+        let lowest = match self.rule {
+            Rule::Lowest => list().filter(free).min_by_key(|&b| self.low[b]),
+            Rule::Tightest => {
+                let sections = (part.sections.0..part.sections.1).filter(|&s| self.left[s] > 0);
+                let spare = |&s: &usize| (self.capacity - self.left[s] - self.floor[s], self.floor[s]);
+                let tightest = sections.min_by_key(spare)? as u32;
+                let live = |&b: &usize| blocks[b].cover.binary_search_by_key(&tightest, |c| c.0).is_ok();
+                list()
+                    .filter(free)
+                    .filter(live)
+                    .min_by_key(|&b| self.low[b])
+                    .or_else(|| list().filter(free).min_by_key(|&b| self.low[b]))
+            }
+        };
+        let mut next = lowest?;
+        // Each step goes to a lower bound: to what can go under a block, or to what pushes it up.
+        loop {
+            let (low, pushed) = (self.low[next], self.bound[next] > self.low[next]);
+            let below = |&&(k, own, height): &&(u32, u64, u64)| {
+                let at = self.bound[k as usize];
+                let meets = if pushed {
+                    at < self.slot[next] + own
+                } else {
+                    at + height <= low
+                };
+                meets && !self.placed[k as usize]
+            };
+            let neighbours = blocks[next].neighbours.iter().filter(below);
+            match neighbours.min_by_key(|n| self.bound[n.0 as usize] + n.2) {
+                Some(lower) => next = lower.0 as usize,
+                None => return Some(next),
+            }
+        }
+    }
+
+    /// Undoes the placement of the frame, if it has one, and all else since `to`.
+    fn take_back(&mut self, frame: usize, to: Marks) {
+        let placed = std::mem::replace(&mut self.frames[frame].placed, NONE);
+        if placed != NONE {
+            let block = &self.instance.blocks[placed];
+            self.placed[placed] = false;
+            for &(s, height) in &block.cover {
+                self.left[s as usize] += height;
+            }
+            let (first, last) = block.span();
+            self.crossing[first..last - 1].iter_mut().for_each(|c| *c += 1);
+        }
+        for old in self.trail.drain(to.trail..).rev() {
+            match old {
+                Old::Low(b, low) => self.low[b as usize] = low,
+                Old::Bound(b, bound) => self.bound[b as usize] = bound,
+                Old::Slot(b, slot) => self.slot[b as usize] = slot,
+                Old::Floor(s, floor) => self.floor[s as usize] = floor,
+            }
+        }
+        self.lists.truncate(to.lists);
+        self.parts.truncate(to.parts);
+        self.held.truncate(to.held);
+    }
+
+    fn touch(&mut self, section: usize) {
+        if !std::mem::replace(&mut self.stamp[section], true) {
+            self.touched.push(section as u32);
+        }
+    }
+
+    /// Raises a block's bound.
+    fn raise(&mut self, b: usize, to: u64) {
+        let instance = self.instance;
+        let from = std::mem::replace(&mut self.bound[b], to);
+        self.trail.push(Old::Bound(b as u32, from));
+        for &(s, _) in &instance.blocks[b].cover {
+            let s = s as usize;
+            // Otherwise neither the section's floor nor what is released late in it changes.
+            if from == self.floor[s] || to + self.left[s] > self.capacity {
+                self.touch(s);
+            }
+        }
+    }
+
+    /// Notes that the block is not at the lowest base that it has. False when it must be.
+    fn push(&mut self, b: usize) -> bool {
+        if self.instance.blocks[b].pinned.is_some() {
+            return false;
+        }
+        self.trail.push(Old::Slot(b as u32, self.slot[b]));
+        self.slot[b] = self.low[b];
+        self.held.push(b as u32);
+        self.derive(b) && self.settle()
+    }
+
+    /// Raises the bound of a pushed block to the lowest top of what can lie in its slot. False when nothing can.
+    fn derive(&mut self, b: usize) -> bool {
+        let block = &self.instance.blocks[b];
+        let mut lowest: Option<u64> = None;
+        for &(k, own, height) in &block.neighbours {
+            let at = self.bound[k as usize];
+            if self.placed[k as usize] || at >= self.slot[b] + own {
+                continue;
+            }
+            let top = aligned(at + height, block);
+            if lowest.is_none_or(|lowest| top < lowest) {
+                lowest = Some(top);
+                self.witness[b] = (k, height);
+                if top <= self.bound[b] {
+                    return true;
                 }
             }
         }
-        let from = self.choices.len();
-        for (rank, at) in (part.blocks.0..part.blocks.1).enumerate() {
-            let b = self.lists[at];
-            let low = self.low[b as usize];
-            if low < ceiling && !self.placed[b as usize] && (low, rank) >= part.floor {
-                self.choices.push((low, rank as u32, b));
-            }
+        if let Some(lowest) = lowest {
+            self.raise(b, lowest);
         }
-        self.choices[from..].sort_unstable();
-        self.frames.push(Frame {
-            part,
-            choices: (from, from),
-            marks: Marks {
-                lists: self.lists.len(),
-                parts: self.parts.len(),
-                lows: self.old_lows.len(),
-                floors: self.old_floors.len(),
-            },
-            placed: NONE,
-        });
+        lowest.is_some()
     }
 
-    /// Undoes the placement of the frame, if it has one.
-    fn take_back(&mut self, frame: usize) {
-        let Frame { placed, marks, .. } = self.frames[frame];
-        if placed == NONE {
-            return;
+    /// Looks at all touched sections and pushed blocks until nothing changes. False when something cannot be.
+    fn settle(&mut self) -> bool {
+        let ok = self.settled();
+        for s in self.touched.drain(..) {
+            self.stamp[s as usize] = false;
         }
-        let block = &self.instance.blocks[placed];
-        self.placed[placed] = false;
-        for &(s, height) in &block.cover {
-            self.left[s as usize] += height;
-        }
-        let (first, last) = block.span();
-        self.crossing[first..last - 1].iter_mut().for_each(|c| *c += 1);
-        while self.old_lows.len() > marks.lows {
-            if let Some((b, low)) = self.old_lows.pop() {
-                self.low[b as usize] = low;
-            }
-        }
-        while self.old_floors.len() > marks.floors {
-            if let Some((s, floor)) = self.old_floors.pop() {
-                self.floor[s as usize] = floor;
-            }
-        }
-        self.lists.truncate(marks.lists);
-        self.parts.truncate(marks.parts);
-        self.frames[frame].placed = NONE;
+        ok
     }
 
-    /// Places a block as the lowest of the frame's part, and makes the agenda for what is left. False when that cannot be.
-    fn place(&mut self, frame: usize, base: u64, rank: usize, chosen: usize) -> bool {
+    fn settled(&mut self) -> bool {
+        loop {
+            while let Some(s) = self.touched.pop() {
+                self.stamp[s as usize] = false;
+                if !self.fits(s as usize) {
+                    return false;
+                }
+            }
+            for at in 0..self.held.len() {
+                let b = self.held[at] as usize;
+                if self.placed[b] || self.bound[b] == self.low[b] {
+                    continue;
+                }
+                let (k, height) = self.witness[b];
+                let bound = self.bound[k as usize];
+                let holds = !self.placed[k as usize] && bound <= self.slot[b] && bound + height <= self.bound[b];
+                if !holds && !self.derive(b) {
+                    return false;
+                }
+            }
+            if self.touched.is_empty() {
+                return true;
+            }
+        }
+    }
+
+    /// Places a block as the next of the frame's part, and makes the agenda for what is left. False when that cannot be.
+    fn place(&mut self, frame: usize, chosen: usize) -> bool {
         let instance = self.instance;
         let block = &instance.blocks[chosen];
+        let base = self.low[chosen];
         self.frames[frame].placed = chosen;
         self.placed[chosen] = true;
         self.bases[chosen] = base;
@@ -284,61 +411,38 @@ impl<'i> Search<'i> {
                 cuts.push(s + 1);
             }
         }
-        self.now += 1;
-        self.touched.clear();
         for &(s, height) in &block.cover {
             self.left[s as usize] -= height;
-            self.stamp[s as usize] = self.now;
-            self.touched.push(s);
+            if base == self.floor[s as usize] {
+                self.touch(s as usize);
+            }
         }
         let mut pins_hold = true;
-        for &(k, height) in &block.neighbours {
+        for &(k, height, _) in &block.neighbours {
             let k = k as usize;
             let other = &instance.blocks[k];
-            if self.placed[k] {
+            let low = aligned(base + height, other);
+            if self.placed[k] || low <= self.low[k] {
                 continue;
             }
-            let low = aligned(base + height, other);
-            if low > self.low[k] {
-                self.old_lows.push((k as u32, self.low[k]));
-                self.low[k] = low;
-                pins_hold &= other.pinned.is_none_or(|pin| low <= pin);
-                for &(s, _) in &other.cover {
-                    if self.stamp[s as usize] != self.now {
-                        self.stamp[s as usize] = self.now;
-                        self.touched.push(s);
-                    }
-                }
+            self.trail.push(Old::Low(k as u32, self.low[k]));
+            self.low[k] = low;
+            if low > self.bound[k] {
+                pins_hold &= other.pinned.is_none();
+                self.raise(k, low);
             }
         }
-        if !pins_hold {
+        if !self.settle() || !pins_hold {
             return false;
         }
         let part = self.frames[frame].part;
-        for at in 0..self.touched.len() {
-            let s = self.touched[at] as usize;
-            if !self.fits(s, base) {
-                return false;
-            }
-        }
-        if base > part.floor.0 {
-            for s in part.sections.0..part.sections.1 {
-                if self.left[s] > 0 && base.max(self.floor[s]) + self.left[s] > self.capacity {
-                    return false;
-                }
-            }
-        }
-        let rest = Part {
-            floor: (base, rank),
-            ..part
-        };
-        self.split(rest, &cuts, frame, part.next);
+        self.split(part, &cuts, frame, part.next);
         true
     }
 
-    /// Whether what is left in the section can still be placed when nothing goes below `base`: as on one machine with
-    /// release times, work left when each block may start at its lowest base. Notes the section's floor.
-    fn fits(&mut self, section: usize, base: u64) -> bool {
+    /// Whether what is left in the section can still be placed: as on one machine with release times, work left when each
+    /// block may start at its bound. Notes the section's floor.
+    fn fits(&mut self, section: usize) -> bool {
         if self.left[section] == 0 {
             return true;
         }
@@ -348,28 +452,30 @@ impl<'i> Search<'i> {
         let Some(easy) = self.capacity.checked_sub(self.left[section]) else {
             return false;
         };
-        let mut floor = u64::MAX;
+        let (mut floor, mut last, mut late) = (u64::MAX, 0, 0);
         for &(b, height) in &self.instance.sections[section] {
             if !self.placed[b as usize] {
-                let low = self.low[b as usize];
-                floor = floor.min(low);
-                if low > easy {
-                    self.releases.push((low, height));
+                let bound = self.bound[b as usize];
+                floor = floor.min(bound);
+                if bound > easy {
+                    last = last.max(bound);
+                    late += height;
+                    self.releases.push((bound, height));
                 }
             }
         }
         if floor > self.floor[section] {
-            self.old_floors.push((section as u32, self.floor[section]));
+            self.trail.push(Old::Floor(section as u32, self.floor[section]));
             self.floor[section] = floor;
         }
-        if floor.max(base) > easy {
-            return false;
+        if floor > easy || last + late <= self.capacity {
+            return floor <= easy;
         }
         self.releases.sort_unstable();
         let mut later = 0;
-        self.releases.iter().rev().all(|&(low, height)| {
+        self.releases.iter().rev().all(|&(bound, height)| {
             later += height;
-            low + later <= self.capacity
+            bound + later <= self.capacity
         })
     }
 
@@ -379,12 +485,8 @@ impl<'i> Search<'i> {
         self.agenda = next;
         if cuts.is_empty() && maker != NONE {
             let start = self.lists.len();
-            let mut rank = 0;
             for at in from..to {
                 let b = self.lists[at];
-                if at - from < part.floor.1 && !self.placed[b as usize] {
-                    rank += 1;
-                }
                 if !self.placed[b as usize] {
                     self.lists.push(b);
                 }
@@ -394,7 +496,6 @@ impl<'i> Search<'i> {
                 self.agenda = self.parts.len();
                 self.parts.push(Part {
                     blocks,
-                    floor: (part.floor.0, rank),
                     maker,
                     next,
                     ..part
@@ -422,7 +523,6 @@ impl<'i> Search<'i> {
                 let part = Part {
                     blocks: (start, self.lists.len()),
                     sections: (begin, end),
-                    floor: (part.floor.0, 0),
                     maker,
                     next: self.agenda,
                 };

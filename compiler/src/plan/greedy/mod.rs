@@ -1,12 +1,14 @@
 //! The greedy portfolio: items in some order, each at the first or the tightest place that is free for its lifetime.
 
 mod features;
+mod lists;
 mod space;
 
 use std::cmp::Reverse;
 
 use super::item::{Item, Rect};
 use features::{Features, features};
+use lists::Lists;
 use space::{Fit, Space};
 
 /// A sort key: largest first, then `rank`.
@@ -43,19 +45,25 @@ fn work_limit(items: usize) -> u64 {
     5_000_000 + n * n / 8
 }
 
-/// Lists that the improvement of a small problem may look at: up to some tens of milliseconds.
+/// Conflicts that the improvement may look at where they are listed: up to some tens of milliseconds.
 fn improvement(items: usize) -> u64 {
-    (5_000 * items as u64).min(800_000)
+    (8_000 * items as u64).min(2_400_000)
 }
 
+/// Conflicts up to which they are listed.
+const MAX_CONFLICTS: usize = 400_000;
+
+/// The base of an item that has none yet.
+const NOWHERE: u64 = u64::MAX;
+
 /// With more items than this, an order is given up where it reaches the best peak.
-const LARGE: usize = 2_000;
+const LARGE: usize = 1_000;
 
 /// The best orders are improved by turns, each in so many rounds.
 const TURN: usize = 100;
 const STARTS: usize = 3;
 
-/// An item that ends too high moves up by this part of its position in the order; another part each turn.
+/// An item that ends too high moves up by at most this part of its position in the order; another part each turn.
 const STRIDES: [usize; 3] = [2, 4, 8];
 
 /// An order, how it is placed, and the peak that this gives.
@@ -155,12 +163,15 @@ impl<'a> Portfolio<'a> {
 
     /// A layout below the best, by moving up in the order what ends too high, again and again.
     fn improve(&mut self, enough: u64) -> Option<Layout> {
-        let end = match self.items.len() > LARGE {
-            true => work_limit(self.items.len()),
-            false => self.work + improvement(self.items.len()),
+        let mut lists = Lists::new(self.items, MAX_CONFLICTS);
+        let end = match lists {
+            None => work_limit(self.items.len()).max(self.work),
+            Some(_) => self.work + improvement(self.items.len()),
         };
         let mut found = None;
         let mut turn = 0;
+        // The same numbers each time, from a generator of three shifts.
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
         while self.work < end {
             let Some(best) = self.starts.first().map(|best| best.peak).filter(|&peak| peak > enough) else {
                 break;
@@ -168,8 +179,14 @@ impl<'a> Portfolio<'a> {
             let mut start = self.starts[turn % self.starts.len()].clone();
             let stride = STRIDES[turn / self.starts.len() % STRIDES.len()];
             turn += 1;
+            let mut from = 0;
+            let mut bases = self.free();
             for _ in 0..TURN {
-                match self.place(&start.order, start.fit, best - 1) {
+                let placed = match &mut lists {
+                    None => self.place(&start.order, start.fit, best - 1),
+                    Some(lists) => self.place_again(lists, &start, from, &mut bases, best - 1),
+                };
+                match placed {
                     Ok((peak, bases)) => {
                         start.peak = peak;
                         self.starts.insert(0, start);
@@ -180,7 +197,13 @@ impl<'a> Portfolio<'a> {
                     }
                     // Too high by itself.
                     Err(0) => return found,
-                    Err(at) => start.order[at - at.div_ceil(stride)..=at].rotate_right(1),
+                    Err(at) => {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        from = at - 1 - (random % at.div_ceil(stride) as u64) as usize;
+                        start.order[from..=at].rotate_right(1);
+                    }
                 }
                 if self.work >= end {
                     break;
@@ -188,6 +211,42 @@ impl<'a> Portfolio<'a> {
             }
         }
         found
+    }
+
+    /// Bases of which only those of pinned items are given.
+    fn free(&self) -> Vec<u64> {
+        let base = |item: &Item| match item.rects.is_empty() {
+            true => item.pinned.unwrap_or(0),
+            false => item.pinned.unwrap_or(NOWHERE),
+        };
+        self.items.iter().map(base).collect()
+    }
+
+    /// As `place`, where everything before position `from` has its base already.
+    fn place_again(
+        &mut self,
+        lists: &mut Lists,
+        start: &Start,
+        from: usize,
+        bases: &mut [u64],
+        limit: u64,
+    ) -> Result<(u64, Vec<u64>), usize> {
+        start.order[from..].iter().for_each(|&i| bases[i] = NOWHERE);
+        for (position, &i) in start.order.iter().enumerate().skip(from) {
+            let item = &self.items[i];
+            let base = lists.find(item, i, bases, start.fit, &mut self.work);
+            if base + item.extent() > limit {
+                return Err(position);
+            }
+            bases[i] = base;
+        }
+        let live = self
+            .items
+            .iter()
+            .zip(bases.iter())
+            .filter(|(item, _)| !item.rects.is_empty());
+        let top = |(item, base): (&Item, &u64)| if item.reserved { 0 } else { base + item.extent() };
+        Ok((live.map(top).max().unwrap_or(0), bases.to_vec()))
     }
 }
 
