@@ -9,7 +9,7 @@ MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test fuzz check bless bench bench-plan
+.PHONY: help run runner test fuzz check bless bench bench-plan bench-dsa
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,3 +49,7 @@ bench: runner ## speed beside llama.cpp on this machine; see docs/benchmarks.md
 
 bench-plan: ## how long planning takes, a line an entry of every model
 	cargo run --release --quiet -p ckc --example plan_times -- $(sort $(wildcard models/*.yaml))
+
+bench-dsa: ## how well and how fast ckc dsa plans tables of buffers
+	cargo build --release --quiet -p ckc
+	python3 benches/dsa.py target/release/ckc $(BENCH)

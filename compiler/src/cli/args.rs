@@ -234,7 +234,7 @@ pub struct Dsa {
     /// Where to write the buffers with their offsets
     #[arg(short, long, value_name = "OUT.csv")]
     pub output: Option<PathBuf>,
-    /// The portfolio of greedy layouts and a short search: some tens of milliseconds
+    /// The portfolio of greedy layouts alone, without search: some tens of milliseconds
     #[arg(long)]
     pub fast: bool,
     /// Stop at the first layout within this many bytes; exit with 3 if there is none

@@ -297,9 +297,6 @@ fn verify_report(path: &Path) -> Outcome {
     ))
 }
 
-/// Nodes of `ckc dsa --fast`: some tens of milliseconds.
-const FAST_NODES: u64 = 12_000;
-
 fn dsa(args: &Dsa) -> Outcome {
     let name = args.input.display().to_string();
     let failed = |what: String| Exit::from(vec![Diagnostic::new(codes::BUFFERS, what).in_file(&name)]);
@@ -323,7 +320,7 @@ fn dsa(args: &Dsa) -> Outcome {
         return say(&format!("lower bound {bound}\n"));
     }
     let options = plan::Options {
-        nodes: if args.fast { FAST_NODES } else { args.nodes },
+        nodes: if args.fast { 0 } else { args.nodes },
         capacity: args.capacity,
     };
     let solution = plan::solve_with(&table.problem, &options).map_err(|e| failed(e.to_string()))?;
