@@ -45,19 +45,21 @@ fn work_limit(items: usize) -> u64 {
     5_000_000 + n * n / 8
 }
 
-/// Conflicts that the improvement may look at where they are listed: up to some tens of milliseconds.
+/// Conflicts that the improvement may look at where they are listed: up to some tens of milliseconds, and less where the
+/// orders themselves take long.
 fn improvement(items: usize) -> u64 {
-    (8_000 * items as u64).min(2_400_000)
+    let n = items as u64 + 1;
+    (8_000 * n).min(1_600_000).min(640_000_000 / n)
 }
 
 /// Conflicts up to which they are listed.
-const MAX_CONFLICTS: usize = 400_000;
+const MAX_CONFLICTS: usize = 100_000;
 
 /// The base of an item that has none yet.
 const NOWHERE: u64 = u64::MAX;
 
 /// With more items than this, an order is given up where it reaches the best peak.
-const LARGE: usize = 1_000;
+const LARGE: usize = 2_000;
 
 /// The best orders are improved by turns, each in so many rounds.
 const TURN: usize = 100;
@@ -164,9 +166,12 @@ impl<'a> Portfolio<'a> {
     /// A layout below the best, by moving up in the order what ends too high, again and again.
     fn improve(&mut self, enough: u64) -> Option<Layout> {
         let mut lists = Lists::new(self.items, MAX_CONFLICTS);
+        let n = self.items.len();
         let end = match lists {
-            None => work_limit(self.items.len()).max(self.work),
-            Some(_) => self.work + improvement(self.items.len()),
+            Some(_) => self.work + improvement(n),
+            // What is in the tree costs more to look at.
+            None if n <= LARGE => self.work + improvement(n) / 4,
+            None => work_limit(n),
         };
         let mut found = None;
         let mut turn = 0;
