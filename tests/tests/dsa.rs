@@ -237,7 +237,10 @@ fn constrained(random: &mut Random) {
         let mut turned = p.clone();
         turned.buffers.reverse();
         let at = |b: &mut usize| *b = n - 1 - *b;
-        turned.apart.iter_mut().for_each(|(a, b)| (at(a), at(b)).1);
+        for (a, b) in &mut turned.apart {
+            at(a);
+            at(b);
+        }
         turned.exclusive[0].branches.iter_mut().flatten().for_each(at);
         others.extend([(reversed, 1), (turned, 1)]);
     }
