@@ -11,6 +11,8 @@ pub(super) enum Feature {
     Total,
     /// Clock ticks from first to last use.
     Width,
+    /// Sections from first to last use: a width that does not depend on how long anything takes.
+    Span,
     /// Bytes times clock ticks.
     Area,
     /// Bytes.
@@ -35,7 +37,7 @@ pub(super) enum Rule {
 /// Features, the first deciding.
 pub(super) type Order = &'static [Feature; 3];
 
-use Feature::{Area, First, Last, Near, Size, Total, Width};
+use Feature::{Area, First, Last, Near, Size, Span, Total, Width};
 
 /// The searches that take turns.
 pub(super) const SEARCHES: &[(Rule, Order)] = &[
@@ -49,6 +51,11 @@ pub(super) const SEARCHES: &[(Rule, Order)] = &[
     (Rule::Lowest, &[Total, Size, Width]),
     (Rule::Tightest, &[First, Total, Width]),
     (Rule::Tightest, &[Width, Area, Total]),
+    (Rule::Lowest, &[Total, Span, Size]),
+    (Rule::Tightest, &[Total, Span, Size]),
+    (Rule::Lowest, &[Near, Total, Span]),
+    (Rule::Lowest, &[Span, Size, Total]),
+    (Rule::Tightest, &[Span, Size, Total]),
 ];
 
 /// The section with the most bytes left to place, of those in `range`; the first of them.
@@ -63,6 +70,7 @@ pub(super) fn key(order: Order, block: &Block, left: &[u64], hottest: usize) -> 
         Reverse(match feature {
             Total => block.cover.iter().map(|c| left[c.0 as usize]).max().unwrap_or(0).into(),
             Width => block.length.into(),
+            Span => (last - first) as u128,
             Area => u128::from(block.size) * u128::from(block.length),
             Size => block.size.into(),
             Near => u128::MAX - (first.saturating_sub(hottest) + (hottest + 1).saturating_sub(last)) as u128,
