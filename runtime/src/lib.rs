@@ -5,7 +5,7 @@
 //! - [`machine`]: the three put together; [`runner`]: that with a program,
 //! - [`tokenizer`], [`sample`]: text in, text out,
 //! - [`report`], [`cli`]: what the machine did, and the command line,
-//! - [`bench`], [`profile`]: what the machine can do, how near the kernels come, and where a program's time goes,
+//! - [`mod@bench`], [`profile`]: what the machine can do, how near the kernels come, and where a program's time goes,
 //! - [`debug`]: what a program compiled for debugging checks about itself.
 
 pub mod arena;
