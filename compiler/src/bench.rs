@@ -57,6 +57,8 @@ pub struct Row {
 pub struct Report {
     machine: Machine,
     kernels: Vec<Row>,
+    /// What was asked for and not measured: a type whose rows cannot have that length, or more than fits the memory.
+    left_out: Vec<String>,
 }
 
 impl Machine {
@@ -89,7 +91,7 @@ pub fn machine(config: &Config) -> Result<Machine, Error> {
 }
 
 /// Measures the ceilings, then the kernels; `progress` hears of each row. Shapes that a type cannot have, or that are too
-/// large for the memory of the bench, are left out.
+/// large for the memory of the bench, are left out, and named.
 ///
 /// # Errors
 /// What the runtime refuses: threads, instruction set, memory.
@@ -97,6 +99,7 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
     let mut bench = Bench::new(config)?;
     let ceilings = bench.ceilings()?;
     let mut kernels = Vec::new();
+    let mut left_out = Vec::new();
     let mut add = |row: Row| {
         progress(&row);
         kernels.push(row);
@@ -115,9 +118,9 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
                     cols,
                     tokens,
                 };
-                if let Some(speed) = bench.matmul(&m)? {
-                    let shape = format!("{rows}x{cols}");
-                    add(row(
+                let shape = format!("{rows}x{cols}");
+                match bench.matmul(&m)? {
+                    Some(speed) => add(row(
                         "matmul",
                         dtype.name(),
                         shape,
@@ -125,7 +128,8 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
                         speed,
                         arithmetic,
                         ceilings.read,
-                    ));
+                    )),
+                    None => left_out.push(format!("matmul {} {shape}, {tokens} tokens", dtype.name())),
                 }
             }
         }
@@ -140,16 +144,18 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
                 depth,
                 tokens,
             };
-            if let Some(speed) = bench.attention(&a)? {
-                let shape = format!("{heads}/{kv_heads}x{head_dim} at {depth}");
-                let float = ("float", ceilings.float);
-                add(row("attention", "f16", shape, tokens, speed, float, ceilings.read));
+            let shape = format!("{heads}/{kv_heads}x{head_dim} at {depth}");
+            let float = ("float", ceilings.float);
+            match bench.attention(&a)? {
+                Some(speed) => add(row("attention", "f16", shape, tokens, speed, float, ceilings.read)),
+                None => left_out.push(format!("attention {shape}, {tokens} tokens")),
             }
         }
     }
     Ok(Report {
         machine: Machine::new(&bench, &ceilings),
         kernels,
+        left_out,
     })
 }
 
@@ -226,6 +232,12 @@ impl Report {
             "kernel", "type", "shape", "tokens", "us", "GB/s", "GOP/s"
         );
         self.kernels.iter().for_each(|row| text += &row.to_text());
+        for what in &self.left_out {
+            let _ = writeln!(
+                text,
+                "left out  {what}: rows are no whole blocks, or too large to measure"
+            );
+        }
         text
     }
 }

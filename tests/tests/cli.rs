@@ -544,11 +544,35 @@ fn the_machine_and_the_kernels_are_measured() {
     assert!(text.status.success(), "{}", err(&text));
     let lines = |what: &str| out(&text).lines().filter(|line| line.starts_with(what)).count();
     assert_eq!((lines("matmul"), lines("attention")), (2, 1), "{}", out(&text));
+    let args = [
+        "bench",
+        "kernels",
+        "--dtype",
+        "q4_0",
+        "--shape",
+        "7x33",
+        "--tokens",
+        "1",
+        "--depth",
+        "1048576",
+        "--threads",
+        "1",
+    ];
+    let text = ckc(&args);
+    assert_eq!(
+        out(&text).matches("left out").count(),
+        2,
+        "{}{}",
+        out(&text),
+        err(&text)
+    );
     let machine = ckc(&["bench", "machine", "--threads", "1", "--isa", "scalar", "--json"]);
     assert!(machine.status.success(), "{}", err(&machine));
     assert!(out(&machine).contains("\"read_gb_per_s\""), "{}", out(&machine));
     for (args, code, says) in [
         (["bench", "kernels", "--shape", "64"], 2, "8192x2048"),
+        (["bench", "kernels", "--tokens", "0"], 2, "from 1 to"),
+        (["bench", "kernels", "--depth", "18446744073709551615"], 2, "from 0 to"),
         (["bench", "kernels", "--dtype", "q9"], 1, "unknown type"),
         (["bench", "machine", "--isa", "mmx"], 1, "CK0918"),
         (["bench", "machine", "--threads", "0"], 1, "CK0918"),

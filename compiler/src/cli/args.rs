@@ -309,17 +309,31 @@ pub struct MeasureKernels {
     #[arg(long, value_name = "ROWSxCOLS", value_delimiter = ',', value_parser = matrix, default_value = "8192x2048,2048x8192")]
     pub shape: Vec<(usize, usize)>,
     /// Tokens of a call
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,512")]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = extent, default_value = "1,512")]
     pub tokens: Vec<usize>,
     /// Tokens before the call, for attention
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0,2048,16384")]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = depth, default_value = "0,2048,16384")]
     pub depth: Vec<usize>,
+}
+
+/// The largest extent that is measured: products of three of them stay far below 2^64.
+const MOST: usize = 1 << 20;
+
+/// A number from 1 on.
+fn extent(text: &str) -> Result<usize, String> {
+    let n = text.parse().ok().filter(|n| (1..=MOST).contains(n));
+    n.ok_or_else(|| format!("a number from 1 to {MOST} is needed"))
+}
+
+/// A number from 0 on.
+fn depth(text: &str) -> Result<usize, String> {
+    let n = text.parse().ok().filter(|n| *n <= MOST);
+    n.ok_or_else(|| format!("a number from 0 to {MOST} is needed"))
 }
 
 /// `8192x2048`.
 fn matrix(text: &str) -> Result<(usize, usize), String> {
-    let parse = |n: &str| n.parse::<usize>().ok().filter(|n| (1..=1 << 20).contains(n));
     text.split_once('x')
-        .and_then(|(rows, cols)| Some((parse(rows)?, parse(cols)?)))
-        .ok_or_else(|| "write outputs and inputs as 8192x2048, each at most 1048576".into())
+        .and_then(|(rows, cols)| Some((extent(rows).ok()?, extent(cols).ok()?)))
+        .ok_or_else(|| format!("write outputs and inputs as 8192x2048, each from 1 to {MOST}"))
 }
