@@ -53,10 +53,15 @@ proptest! {
         prop_assert_eq!(with(&p, Options { nodes: 20_000, capacity: None }), exact);
     }
 
+    /// Many buffers that are nearly alike can use up the nodes: what is not proven may be larger, never smaller.
     #[test]
     fn proven_optima_survive_transformations(p in buffers(0..10, 9, 0, 8), factor in 2..9u64) {
         let s = with(&p, ENOUGH);
-        prop_assert!(is_optimal(&s));
+        prop_assume!(is_optimal(&s));
+        let check = |p: &Problem, peak: u64| {
+            let s = with(p, ENOUGH);
+            assert!(s.peak == peak || s.peak > peak && !is_optimal(&s), "{p:?}\n{s:?}\nis not {peak}");
+        };
         let mut reversed = p.clone();
         let mut scaled = p.clone();
         for (r, b) in reversed.buffers.iter_mut().zip(&mut scaled.buffers) {
@@ -64,18 +69,18 @@ proptest! {
             b.size *= factor;
         }
         reversed.buffers.reverse();
-        prop_assert_eq!(with(&reversed, ENOUGH).peak, s.peak);
-        prop_assert_eq!(with(&scaled, ENOUGH).peak, factor * s.peak);
+        check(&reversed, s.peak);
+        check(&scaled, factor * s.peak);
         let mut whole = p.clone();
         whole.buffers.push(Buffer::new("whole", 5, 1, 0..8));
-        prop_assert_eq!(with(&whole, ENOUGH).peak, s.peak + 5);
+        check(&whole, s.peak + 5);
         let mut twice = p.clone();
         twice.buffers.extend(p.buffers.iter().map(|b| Buffer {
             id: format!("again {}", b.id),
             live: b.live.iter().map(|l| l.start + 8..l.end + 8).collect(),
             ..b.clone()
         }));
-        prop_assert_eq!(with(&twice, ENOUGH).peak, s.peak);
+        check(&twice, s.peak);
     }
 }
 
