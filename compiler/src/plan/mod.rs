@@ -25,6 +25,7 @@ pub mod budget;
 pub mod csv;
 mod greedy;
 mod item;
+mod lifetime;
 mod load;
 mod merge;
 mod problem;

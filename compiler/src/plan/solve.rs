@@ -11,6 +11,7 @@ use super::error::PlanError;
 use super::exact;
 use super::greedy::Portfolio;
 use super::item::{Item, round_up};
+use super::lifetime;
 use super::merge;
 use super::problem::{Problem, Region};
 use super::region::{self, share};
@@ -56,6 +57,7 @@ impl Default for Options {
 /// As [`solve`].
 pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, PlanError> {
     problem.check()?;
+    let problem = &*lifetime::normal(problem);
     let regions = regions(problem);
     let region = region::assign(problem, &regions)?;
     let mut whole = Solution {
@@ -110,6 +112,7 @@ pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, Plan
 /// As [`solve`], except that overlapping pins are not looked for.
 pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
     problem.check()?;
+    let problem = &*lifetime::normal(problem);
     let regions = regions(problem);
     let of = region::assign(problem, &regions)?;
     let mut sum = 0;

@@ -1,5 +1,7 @@
 //! Items as the search sees them: boxes that stand on their base, over the sections of time that matter.
 
+use std::collections::BTreeMap;
+
 use crate::plan::item::{Item, round_up};
 
 /// One item.
@@ -17,6 +19,8 @@ pub(super) struct Block {
     pub cover: Vec<(u32, u64)>,
     /// Blocks that share a section with it: `(other, own height as the other sees it, the other's as this one sees it)`.
     pub neighbours: Vec<(u32, u64, u64)>,
+    /// Free blocks like it: of its size and alignment, and live in the same sections. They can change places.
+    pub twins: Vec<u32>,
 }
 
 impl Block {
@@ -71,6 +75,7 @@ impl Instance {
                     length: u64::from(hi - lo),
                     cover: Vec::new(),
                     neighbours: Vec::new(),
+                    twins: Vec::new(),
                 }
             })
             .collect();
@@ -79,6 +84,7 @@ impl Instance {
                 blocks[block as usize].cover.push((s as u32, height));
             }
         }
+        twins(&mut blocks);
         let mut pairs = 0;
         let mut seen = vec![u64::MAX; blocks.len()];
         for b in 0..blocks.len() {
@@ -120,6 +126,21 @@ impl Instance {
             sections: lists,
             item,
         })
+    }
+}
+
+/// Notes for each block which others are like it.
+fn twins(blocks: &mut [Block]) {
+    let mut alike = BTreeMap::new();
+    for (b, block) in blocks.iter().enumerate().filter(|(_, block)| block.pinned.is_none()) {
+        let look = (block.size, block.align, block.cover.as_slice());
+        alike.entry(look).or_insert_with(Vec::new).push(b as u32);
+    }
+    let alike: Vec<Vec<u32>> = alike.into_values().filter(|class| class.len() > 1).collect();
+    for class in alike {
+        for &b in &class {
+            blocks[b as usize].twins = class.iter().copied().filter(|&other| other != b).collect();
+        }
     }
 }
 

@@ -325,15 +325,22 @@ impl<'i> Search<'i> {
         }
     }
 
-    /// Notes that the block is not at the lowest base that it has. False when it must be.
+    /// Notes that the block is not at the lowest base that it has, and so none of its twins is. False when it must be.
     fn push(&mut self, b: usize) -> bool {
-        if self.instance.blocks[b].pinned.is_some() {
+        let block = &self.instance.blocks[b];
+        if block.pinned.is_some() {
             return false;
         }
-        self.trail.push(Old::Slot(b as u32, self.slot[b]));
-        self.slot[b] = self.low[b];
-        self.held.push(b as u32);
-        self.derive(b) && self.settle()
+        let first = self.held.len();
+        for twin in std::iter::once(b as u32).chain(block.twins.iter().copied()) {
+            let t = twin as usize;
+            if !self.placed[t] {
+                self.trail.push(Old::Slot(twin, self.slot[t]));
+                self.slot[t] = self.low[t];
+                self.held.push(twin);
+            }
+        }
+        (first..self.held.len()).all(|at| self.derive(self.held[at] as usize)) && self.settle()
     }
 
     /// Raises the bound of a pushed block to the lowest top of what can lie in its slot. False when nothing can.
