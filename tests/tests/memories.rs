@@ -10,7 +10,6 @@ use ck_tests::{Case, How, Session};
 use ckc::compile::{self, Options, Planned};
 use ckc::fuse::Flags;
 use ckc::layout::debug::DebugMode;
-use ckc::layout::hint::Hint;
 use ckc::layout::{Kind, Layout, merged_buffers, operand_bytes, operand_name, state};
 use ckc::report::{self, Status};
 use ckc::schedule::order;
@@ -395,7 +394,7 @@ fn a_stride_layout_and_a_program_that_checks_itself_have_one_memory() {
 }
 
 #[test]
-fn steps_stay_as_written_and_a_hint_is_said_to_be_of_no_use() {
+fn steps_stay_as_written() {
     let (_folder, path) = too_small(TWO);
     let [memory, source] = [order::Kind::Memory, order::Kind::Source].map(|order| {
         let options = Options {
@@ -406,11 +405,6 @@ fn steps_stay_as_written_and_a_hint_is_said_to_be_of_no_use() {
     });
     assert_eq!(report::to_json(&memory.report), report::to_json(&source.report));
     assert!(memory.layout.entries.iter().all(|e| e.order.is_none()));
-    let hint = Hint::new(&memory.report);
-    let near = compile::plan_near(&path, &Options::default(), &hint).unwrap_or_else(|e| panic!("{:?}", e.diagnostics));
-    assert_eq!(report::to_json(&near.report), report::to_json(&memory.report));
-    let text = hint.outcome(&near.layout, &near.model.graph.name);
-    assert!(text.contains("not used"), "{text}");
 }
 
 #[test]

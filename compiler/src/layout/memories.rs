@@ -9,6 +9,7 @@ use std::ops::Range;
 use ck_kernels::dtype::ALIGN;
 
 use super::debug::DebugMode;
+use super::hint::Hint;
 use super::packed::{given, kept, problem};
 use super::traffic::{runs, traffic};
 use super::{
@@ -33,7 +34,12 @@ struct Joint {
     live: Vec<Vec<(Operand, Range<u32>)>>,
 }
 
-pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, memories: &[Memory]) -> Result<Layout, LayoutError> {
+pub(super) fn lay_out(
+    model: &Graph,
+    entries: Vec<Entry>,
+    memories: &[Memory],
+    hint: &Hint,
+) -> Result<Layout, LayoutError> {
     check_sizes(model, &entries)?;
     let (ropes, weights, payload_bytes) = payload(model);
     let resident = payload_bytes.next_multiple_of(PAGE);
@@ -50,7 +56,7 @@ pub(super) fn lay_out(model: &Graph, entries: Vec<Entry>, memories: &[Memory]) -
             reserved: Vec::new(),
         })
         .collect();
-    let solution = plan::solve(&joint.problem)?;
+    let solution = joint.near(&entries, plan::solve(&joint.problem)?, hint);
     joint.verify(&solution)?;
 
     let mut regions = vec![Region {
@@ -221,6 +227,30 @@ impl Joint {
             delta: 0,
         });
         self.problem.aliases.extend(views);
+    }
+
+    /// Of all layouts that cost no more and are no larger, one near the hint: first in its memories, then at its offsets.
+    fn near(&self, entries: &[Entry], solution: Solution, hint: &Hint) -> Solution {
+        let regions = &self.problem.regions;
+        let place = |(owner, buffer): (&Owner, &Buffer)| {
+            let place = match owner.0 {
+                Some(e) => hint.place(entries[e].name, &operand_name(&entries[e], owner.1)),
+                None => hint.place("", &buffer.id),
+            }?;
+            let region = regions.iter().position(|r| r.name == place.home)?;
+            Some((region, place.offset))
+        };
+        let places = self.owners.iter().zip(&self.problem.buffers).map(place);
+        let places: Vec<Option<(usize, u64)>> = places.collect();
+        let memories: Vec<Option<usize>> = places.iter().map(|p| p.map(|(region, _)| region)).collect();
+        let solution = plan::rehome(&self.problem, solution, &memories);
+        let at_home = |(place, now): (&Option<(usize, u64)>, &usize)| place.filter(|(region, _)| region == now);
+        let offsets = places
+            .iter()
+            .zip(&solution.region)
+            .map(|pair| at_home(pair).map(|(_, at)| at));
+        let offsets: Vec<Option<u64>> = offsets.collect();
+        plan::settle(&self.problem, solution, &offsets)
     }
 
     /// Checks the plan, within the capacities that it keeps to.

@@ -78,7 +78,7 @@ pub struct Settings<'a> {
     pub debug: DebugMode,
     /// The memories, the fastest first; one without a limit if there are none.
     pub memories: &'a [Memory],
-    /// Of all packed layouts of equal size in one memory, one near these places is taken.
+    /// Of all packed layouts of equal size, one near these places is taken.
     pub hint: &'a Hint,
 }
 
@@ -279,7 +279,7 @@ pub fn lay_out(model: &Graph, entries: Vec<Entry>, settings: &Settings<'_>) -> R
     let Settings { order, debug, .. } = *settings;
     match settings.kind {
         Kind::Packed if settings.memories.is_empty() => packed::lay_out(model, entries, order, debug, settings.hint),
-        Kind::Packed => memories::lay_out(model, entries, settings.memories),
+        Kind::Packed => memories::lay_out(model, entries, settings.memories, settings.hint),
         Kind::Stride => stride::lay_out(model, entries, debug),
     }
 }

@@ -218,10 +218,7 @@ fn plan_entry(
     let (problem, live) = problem(model, &entry, debug, fixed);
     let preferred: Vec<Option<u64>> = live
         .iter()
-        .map(|(operand, _)| {
-            let place = hint.place(entry.name, &operand_name(&entry, *operand))?;
-            place.checked_sub(debug.canary())
-        })
+        .map(|(operand, _)| hint.activation(entry.name, &operand_name(&entry, *operand)))
         .collect();
     let solution = plan::settle(&problem, plan::solve(&problem)?, &preferred);
     let violations = plan::verify(&problem, &solution);

@@ -30,6 +30,7 @@ mod load;
 mod merge;
 mod problem;
 mod region;
+mod rehome;
 mod settle;
 mod solution;
 mod solve;
@@ -38,6 +39,7 @@ pub mod verify;
 
 pub use error::PlanError;
 pub use problem::{Alias, Buffer, Choice, Problem, Region};
+pub use rehome::rehome;
 pub use settle::settle;
 pub use solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
 pub use solve::{Options, bound, solve, solve_with};

@@ -34,7 +34,7 @@ pub fn settle(problem: &Problem, solution: Solution, preferred: &[Option<u64>]) 
             return solution;
         }
         let release = match near(problem, &solution, &wishes) {
-            Ok(found) if found.peak <= solution.peak => {
+            Ok(found) if grows_nowhere(&found, &solution) => {
                 let better = kept(&found.offsets, &preferred) > before && verify(problem, &found).is_empty();
                 return if better { found } else { solution };
             }
@@ -49,6 +49,12 @@ pub fn settle(problem: &Problem, solution: Solution, preferred: &[Option<u64>]) 
         }
     }
     solution
+}
+
+/// Whether no region needs more bytes than before.
+fn grows_nowhere(found: &Solution, solution: &Solution) -> bool {
+    let mut regions = found.regions.iter().zip(&solution.regions);
+    regions.all(|(new, old)| new.peak <= old.peak)
 }
 
 /// Buffers that are where they are preferred to be.
@@ -129,7 +135,7 @@ fn agree(wishes: &mut [Option<u64>], solution: &Solution) {
     }
 }
 
-fn root(parent: &mut [usize], mut i: usize) -> usize {
+pub(super) fn root(parent: &mut [usize], mut i: usize) -> usize {
     while parent[i] != i {
         parent[i] = parent[parent[i]];
         i = parent[i];

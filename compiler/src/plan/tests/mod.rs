@@ -8,6 +8,7 @@ mod files;
 mod merges;
 mod oracle;
 mod properties;
+mod rehome;
 mod settle;
 mod tables;
 mod tiny;
