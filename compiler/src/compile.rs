@@ -111,9 +111,6 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
     };
     let kind = options.layout.unwrap_or(model.layout);
     let debug = options.debug.unwrap_or(model.debug);
-    if let Err(problem) = one_memory(&model, kind, debug) {
-        return Err(fail(vec![problem]));
-    }
     let entries = schedule::entries(&model.graph, &fusion);
     let settings = layout::Settings {
         kind,
@@ -149,26 +146,6 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         fusion,
         warnings: Vec::new(),
     })
-}
-
-/// Several memories go with a packed layout alone, and not with a program that looks for faults of its own.
-fn one_memory(model: &Model, kind: Kind, debug: DebugMode) -> Result<(), Diagnostic> {
-    let Some(first) = model.origins.memories.first() else {
-        return Ok(());
-    };
-    let (what, help) = match (kind, debug == DebugMode::default()) {
-        (Kind::Stride, _) => ("a stride layout", "leave out `arena`, or take the packed layout"),
-        (Kind::Packed, false) => (
-            "a program that looks for faults of its own",
-            "leave out `arena` or `debug`",
-        ),
-        (Kind::Packed, true) => return Ok(()),
-    };
-    let message = format!("{what} has one memory; the description names several");
-    Err(Diagnostic::new(model::codes::MEMORIES, message)
-        .in_file(&model.source.name)
-        .at(first.clone(), "the first of them")
-        .help(help))
 }
 
 impl Planned {

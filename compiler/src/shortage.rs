@@ -24,7 +24,7 @@ fn diagnostic(memory: &MemoryPlan, span: &std::ops::Range<usize>) -> Option<Diag
         shortage.short, shortage.step, shortage.entry
     );
     let capacity = memory.memory.capacity.unwrap_or_default();
-    let label = format!("has {capacity} bytes, {} are needed", memory.resident + memory.peak);
+    let label = format!("has {capacity} bytes, {} are needed", memory.bytes);
     let mut diagnostic = Diagnostic::new(codes::SHORTAGE, message).at(span.clone(), label);
     for (id, bytes) in shortage.live.iter().take(NAMED) {
         diagnostic = diagnostic.note(format!("live there: {bytes} bytes of `{id}`"));

@@ -61,13 +61,16 @@ fn used_by(planned: &Planned, uses: impl Fn(&EntryLayout, &Step) -> bool) -> Vec
 }
 
 fn why_weights(planned: &Planned) -> String {
-    if let Some(last) = planned.layout.memories.last() {
-        let name = &last.memory.name;
-        return format!("weights: it never changes; the region is the packed file, mapped at the start of `{name}`");
-    }
-    match planned.layout.kind {
-        Kind::Packed => "weights: it never changes; the region is the packed file, mapped as it is".into(),
-        Kind::Stride => "interleaved: a stride layout puts it where the first step that uses it runs".into(),
+    let last = planned.layout.memories.last().map(|m| m.memory.name.as_str());
+    match (planned.layout.kind, last) {
+        (Kind::Packed, None) => "weights: it never changes; the region is the packed file, mapped as it is".into(),
+        (Kind::Packed, Some(name)) => {
+            format!("weights: it never changes; the region is the packed file, mapped at the start of `{name}`")
+        }
+        (Kind::Stride, name) => format!(
+            "{}: a stride layout puts it where the first step that uses it runs",
+            name.unwrap_or("interleaved")
+        ),
     }
 }
 

@@ -132,7 +132,8 @@ fn resident(layout: &Layout, model: &Graph) -> Vec<Watched> {
         }
     }
     if layout.debug.canaries {
-        let first = |r: &&super::Region| r.name != "weights";
+        // A memory may have nothing in it.
+        let first = |r: &&super::Region| r.name != "weights" && !r.bytes.is_empty();
         let edges = layout.regions.iter().filter(first);
         list.extend(edges.map(|r| {
             watched(

@@ -170,7 +170,7 @@ fn totals(layout: &Layout, model: &Graph) -> Totals {
         arena_bytes: layout.arena_bytes,
         lower_bound_bytes: lower,
         status: memories_status(layout).unwrap_or_else(|| status(layout, layout.arena_bytes, lower)),
-        naive_bytes: layout.regions.iter().map(|r| r.naive).sum(),
+        naive_bytes: layout.regions.iter().map(|r| r.naive).sum::<u64>() + between,
         kv_bytes_per_token: model.caches.iter().map(per_token).sum(),
         weights_bytes,
         regions: layout.regions.iter().map(|r| region(layout, r)).collect(),
@@ -184,9 +184,9 @@ fn memory(planned: &MemoryPlan) -> Memory {
     Memory {
         name: planned.memory.name.clone(),
         capacity: planned.memory.capacity,
-        bytes: planned.resident + planned.peak,
-        weights_bytes: planned.resident,
-        lower_bound: planned.resident + planned.lower_bound,
+        bytes: planned.bytes,
+        weights_bytes: planned.weights,
+        lower_bound: planned.lower_bound,
         status: planned.status,
         accesses: u64::try_from(planned.accesses).unwrap_or(u64::MAX),
     }
@@ -200,7 +200,11 @@ fn memories_status(layout: &Layout) -> Option<Status> {
         .filter_map(|m| m.shortage.as_ref())
         .map(|s| s.short)
         .sum();
-    let gap: u64 = layout.memories.iter().map(|m| m.peak - m.lower_bound).sum();
+    let gap: u64 = layout
+        .memories
+        .iter()
+        .map(|m| m.bytes.saturating_sub(m.lower_bound))
+        .sum();
     let proven = |m: &MemoryPlan| matches!(m.status, Status::Optimal | Status::OptimalSearch);
     match (short, gap) {
         _ if layout.memories.is_empty() => None,
@@ -234,15 +238,7 @@ fn region(layout: &Layout, region: &super::Region) -> Region {
             lower_bound: region.lower_bound,
             naive: region.naive,
             status: memory.status,
-            plan: Some(Plan {
-                chosen: memory.chosen.clone(),
-                candidates: memory.candidates.iter().map(|c| (c.name.clone(), c.peak)).collect(),
-                bytes: memory.peak,
-                lower_bound: memory.lower_bound,
-                gap: memory.peak.saturating_sub(memory.lower_bound),
-                status: memory.status,
-                nodes: memory.nodes,
-            }),
+            plan: memory.plan.clone(),
         };
     }
     let plan = (region.name == "activations").then(|| {

@@ -23,7 +23,8 @@ use ck_kernels::ops::Slot;
 use debug::DebugMode;
 
 use crate::graph::{CacheId, Graph, Rows, TensorId};
-use crate::plan::{Candidate, PlanError, Solution, Status};
+use crate::plan::{PlanError, Solution, Status};
+use crate::report::Plan;
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{self, Barrier, Touch};
 use crate::schedule::order;
@@ -85,7 +86,8 @@ pub struct Settings<'a> {
 /// A named part of the arena.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
-    /// `weights`, `kv`, `io`, `activations`; `interleaved` in a stride layout; the memories' names, if there are any.
+    /// `weights`, `kv`, `io`, `activations`; `interleaved` in a stride layout; the memories' names, if there are any,
+    /// beside `weights` in a packed one.
     pub name: String,
     /// Its bytes in the arena.
     pub bytes: Range<u64>,
@@ -100,21 +102,17 @@ pub struct Region {
 pub struct MemoryPlan {
     /// Name and capacity.
     pub memory: Memory,
-    /// Bytes of packed weights in front of what is planned: those of the last memory.
-    pub resident: u64,
-    /// Bytes of what is planned; with `resident` above the capacity if there is a shortage.
-    pub peak: u64,
-    /// The least that `peak` could be.
+    /// Bytes of packed weights in it: in the last memory.
+    pub weights: u64,
+    /// Bytes of everything in it; above the capacity if there is a shortage.
+    pub bytes: u64,
+    /// The least that `bytes` could be.
     pub lower_bound: u64,
     /// How the two relate to each other and to the capacity.
     pub status: Status,
-    /// The candidate that was kept.
-    pub chosen: String,
-    /// The layouts that were tried.
-    pub candidates: Vec<Candidate>,
-    /// Nodes that the exact search looked at, for all memories together.
-    pub nodes: u64,
-    /// Bytes read and written of what is planned here, over [`traffic::runs`] of all entries.
+    /// How what shares bytes in it was placed; nothing in a stride layout.
+    pub plan: Option<Plan>,
+    /// Bytes read and written here, weights apart, over [`traffic::runs`] of all entries.
     pub accesses: u128,
     /// The fewest accesses a byte of anything here.
     pub coolest: Option<u64>,
@@ -243,23 +241,25 @@ impl Layout {
         named.or(self.memories.last())
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, with their canaries.
     pub fn kv_bytes(&self) -> u64 {
         let model = &self.entries[0].entry.graph;
-        let halves = (0..self.caches.len()).map(|c| align(cache_half_bytes(model, CacheId(c as u32))));
+        let half = |c| align(cache_half_bytes(model, CacheId(c as u32)) + self.debug.canary());
+        let halves = (0..self.caches.len()).map(half);
         halves.map(|half| 2 * half).sum()
     }
 
-    /// Bytes of ids and logits.
+    /// Bytes of ids and logits, with their canaries.
     pub fn io_bytes(&self) -> u64 {
         let batch = self.entries[0].entry.graph.batch;
-        align((batch * self.ids.stride()) as u64) + align(self.logits.stride() as u64)
+        let buffer = |bytes: usize| align(bytes as u64 + self.debug.canary());
+        buffer(batch * self.ids.stride()) + buffer(self.logits.stride())
     }
 
     /// Bytes of activations and workspaces: in all memories; in a stride layout with what pads them.
     pub fn activations_bytes(&self) -> u64 {
         let planned: u64 = match self.kind {
-            Kind::Packed => self.memories.iter().map(|m| m.peak).sum(),
+            Kind::Packed => self.memories.iter().map(|m| m.bytes - m.weights).sum(),
             Kind::Stride => self.arena_bytes.saturating_sub(self.payload_bytes),
         };
         planned.saturating_sub(self.kv_bytes() + self.io_bytes())
@@ -279,8 +279,8 @@ pub fn lay_out(model: &Graph, entries: Vec<Entry>, settings: &Settings<'_>) -> R
     let Settings { order, debug, .. } = *settings;
     match settings.kind {
         Kind::Packed if settings.memories.is_empty() => packed::lay_out(model, entries, order, debug, settings.hint),
-        Kind::Packed => memories::lay_out(model, entries, settings.memories, settings.hint),
-        Kind::Stride => stride::lay_out(model, entries, debug),
+        Kind::Packed => memories::lay_out(model, entries, settings.memories, debug, settings.hint),
+        Kind::Stride => stride::lay_out(model, entries, settings.memories, debug),
     }
 }
 

@@ -32,7 +32,8 @@ pub fn merged_buffers(layout: &Layout, planned: &EntryLayout) -> Vec<Merged> {
     Occupancy::new(layout, planned).groups.iter().map(whole).collect()
 }
 
-/// What memories hold through every run of an entry, between its planned buffers; nothing where regions keep it apart.
+/// What memories hold through every run of an entry, between its planned buffers, with canaries; nothing where regions
+/// keep it apart.
 pub fn state(layout: &Layout, planned: &EntryLayout) -> Vec<(Operand, Merged)> {
     if layout.memories.is_empty() {
         return Vec::new();
@@ -54,7 +55,7 @@ pub fn state(layout: &Layout, planned: &EntryLayout) -> Vec<(Operand, Merged)> {
         state.extend(tensor.map(|t| (Operand::Tensor(*t), slot.offset as u64, bytes)));
     }
     let whole = |(operand, at, bytes): (Operand, u64, u64)| {
-        let (bytes, live) = (at..at + bytes, 0..steps);
+        let (bytes, live) = (at..at + bytes + layout.debug.canary(), 0..steps);
         (operand, Merged { bytes, live })
     };
     state.into_iter().map(whole).collect()

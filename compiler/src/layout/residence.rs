@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::packed::operand_bytes_in_region;
-use super::{EntryLayout, Layout, MemoryPlan, Merged, merged_buffers, operand_name, state};
+use super::{EntryLayout, Kind, Layout, MemoryPlan, Merged, merged_buffers, operand_name, state};
 use crate::schedule::access::Operand;
 
 /// The memory of a tensor, how hot it is, and why it is in no faster one. `entry` is empty for what all entries share.
@@ -34,9 +34,17 @@ fn refusal(layout: &Layout, planned: &EntryLayout, operand: Operand, memory: &Me
     let model = &layout.entries[0].entry.graph;
     let name = &memory.memory.name;
     let capacity = memory.memory.capacity.unwrap_or(u64::MAX);
-    let bytes = super::align(operand_bytes_in_region(model, &planned.entry, operand));
+    let bytes = operand_bytes_in_region(model, &planned.entry, operand) + layout.debug.canary();
+    let bytes = super::align(bytes);
     if bytes > capacity {
         return format!("`{name}` has {capacity} bytes, it needs {bytes}");
+    }
+    if layout.kind == Kind::Stride {
+        // It would be in it, had it more accesses than what is there.
+        return format!(
+            "`{name}` has {capacity} bytes, and {} of them are the places of others, which nobody shares; it needs {bytes}",
+            memory.bytes
+        );
     }
     let fullest = match planned.live.get(&operand) {
         Some(live) => load(layout, planned, live.clone(), memory),

@@ -64,5 +64,5 @@ codes! {
     TOO_LARGE "CK0162" "too large" "Counts and sizes stay within what can be compiled.";
     FUSION_FLAG "CK0170" "unknown fusion flag" "`all`, `none`, or flags of the table, `-` before one that is taken away.";
     FUSION_SITE "CK0171" "site matches nothing" "A site is an op's name; `*` stands for any characters.";
-    MEMORIES "CK0172" "impossible memories" "`arena` lists at least one memory, the fastest first; all but the last have `bytes`; `layout` is packed.";
+    MEMORIES "CK0172" "impossible memories" "`arena` lists at least one memory, the fastest first; all but the last have `bytes`.";
 }

@@ -4,7 +4,7 @@ use super::codes;
 use super::decode::{Lenient, Spanned};
 use super::naming;
 use super::sink::{Sink, Span};
-use super::syntax::{Document, LayoutKind, Memory as Entry};
+use super::syntax::{Document, Memory as Entry};
 use crate::diag::Diagnostic;
 use crate::layout::Memory;
 
@@ -23,13 +23,6 @@ pub fn read(document: &Document, sink: &mut Sink) -> Option<Vec<(Memory, Span)>>
     if list.len() > MAX_MEMORIES {
         let message = format!("more than {MAX_MEMORIES} memories");
         sink.error(codes::TOO_LARGE, message, span, format!("{} of them", list.len()));
-    }
-    if matches!(document.layout, Some(Lenient(Some(LayoutKind::Stride)))) {
-        sink.push(
-            Diagnostic::new(codes::MEMORIES, "`layout: stride` has one memory")
-                .at(span.clone(), "several here")
-                .help("leave out `arena`, or choose `layout: packed`"),
-        );
     }
     let known = list.iter().filter_map(|entry| entry.0.as_ref());
     naming::check_memories(known.filter_map(|entry| entry.name.0.as_ref()), sink);

@@ -33,7 +33,12 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     }
     pages(r, say);
     let regions: BTreeMap<&str, &Region> = r.totals.regions.iter().map(|r| (r.name.as_str(), r)).collect();
-    let resident = regions.get("weights").map_or(0, |r| r.bytes);
+    let stride = r.header.options.layout == "stride";
+    // A stride layout has them among the tensors.
+    let (resident, among) = match stride {
+        true => (0, r.weights.iter().map(|w| u128::from(w.bytes)).sum()),
+        false => (regions.get("weights").map_or(0, |r| r.bytes), 0),
+    };
     let touched = accesses(r);
     for (i, memory) in memories.iter().enumerate() {
         let place = format!("totals.memories[{i}]");
@@ -42,10 +47,14 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             continue;
         };
         // The weights are mapped where the last memory begins.
-        let weights = if i + 1 == memories.len() { resident } else { 0 };
+        let (weights, among) = if i + 1 == memories.len() {
+            (resident, among)
+        } else {
+            (0, 0)
+        };
         let with_weights = |bytes: u64| u128::from(bytes) + u128::from(weights);
         let counted = [
-            ("weights_bytes", memory.weights_bytes, weights.into()),
+            ("weights_bytes", memory.weights_bytes, u128::from(weights) + among),
             ("bytes", memory.bytes, with_weights(region.bytes)),
             ("lower_bound", memory.lower_bound, with_weights(region.lower_bound)),
             (

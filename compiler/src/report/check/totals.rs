@@ -38,7 +38,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         (
             "naive_bytes",
             t.naive_bytes,
-            sum(|r| r.naive),
+            sum(|r| r.naive) + between,
             "without reuse the regions have",
         ),
         (
