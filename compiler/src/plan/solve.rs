@@ -14,7 +14,7 @@ use super::item::{Item, round_up};
 use super::lifetime;
 use super::merge;
 use super::problem::{Problem, Region};
-use super::region::{self, share};
+use super::region;
 use super::solution::{Candidate, Live, RegionPlan, Shortage, Solution, Status};
 use super::ticks::{self, Ticks};
 
@@ -59,7 +59,7 @@ pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, Plan
     problem.check()?;
     let problem = &*lifetime::normal(problem);
     let regions = regions(problem);
-    let region = region::assign(problem, &regions)?;
+    let region = region::assign(problem, &regions, options.nodes)?;
     let mut whole = Solution {
         offsets: vec![0; problem.buffers.len()],
         region,
@@ -75,9 +75,11 @@ pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, Plan
         nodes: 0,
     };
     for (r, region) in regions.iter().enumerate() {
-        let share = share(problem, |b| whole.region[b] == r);
+        let share = region::share(problem, |b| whole.region[b] == r);
+        // The others get at least as many as there were to decide what lies where.
+        let kept = (regions.len() - 1 - r) as u64 * region::share_of(options.nodes, regions.len());
         let left = Options {
-            nodes: options.nodes - whole.nodes,
+            nodes: options.nodes - whole.nodes - kept,
             ..*options
         };
         let planned = plan_region(&share.problem, region, &left)?;
@@ -114,10 +116,10 @@ pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
     problem.check()?;
     let problem = &*lifetime::normal(problem);
     let regions = regions(problem);
-    let of = region::assign(problem, &regions)?;
+    let of = region::assign(problem, &regions, Options::default().nodes)?;
     let mut sum = 0;
     for (r, region) in regions.iter().enumerate() {
-        let share = share(problem, |b| of[b] == r);
+        let share = region::share(problem, |b| of[b] == r);
         let ticks = ticks::flatten(&share.problem)?;
         sum += merge::choices(&ticks.problem, &region.reserved)?.bound.bytes;
     }
@@ -178,16 +180,21 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// A clock value at which the plan exceeds a capacity.
+    pub(super) fn short_at(&self, capacity: u64) -> u32 {
+        if self.lower_bound > capacity {
+            self.peak_at
+        } else {
+            self.top_at
+        }
+    }
+
     fn region_plan(&self, problem: &Problem, region: &Region, r: usize, first: usize, whole: &Solution) -> RegionPlan {
         let shortage = region
             .capacity
             .filter(|&capacity| self.peak > capacity)
             .map(|capacity| {
-                let at = if self.lower_bound > capacity {
-                    self.peak_at
-                } else {
-                    self.top_at
-                };
+                let at = self.short_at(capacity);
                 let inside = problem
                     .buffers
                     .iter()

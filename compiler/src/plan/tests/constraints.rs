@@ -194,3 +194,24 @@ fn what_does_not_fit_is_named() {
         "region `sram` of 100 bytes is 28 bytes short at 1; live there: `b0` (64 bytes), `b1` (64 bytes)"
     );
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What has room in the last memory is never said not to fit, with few nodes or none.
+    #[test]
+    fn what_a_small_memory_cannot_hold_lies_in_the_large_one(
+        p in prop_oneof![buffers(0..10, 9, 2, 8), buffers(13..40, 40, 2, 16), oracle::chained()],
+        capacities in prop::collection::vec(0..120u64, 1..3),
+        nodes in prop_oneof![Just(0), 1..200u64],
+    ) {
+        let mut p = p;
+        p.regions = capacities.iter().map(|&c| region(&format!("fast {c}"), Some(c))).collect();
+        p.regions.dedup();
+        p.regions.push(region("main", None));
+        p.buffers.iter_mut().zip(1..).for_each(|(b, i)| b.accesses = i * 7 % 5);
+        let s = solve_with(&p, &Options { nodes, capacity: None }).expect("a valid problem");
+        prop_assert_eq!(verify(&p, &s), [], "{:?}\n{:?}", p, s);
+        prop_assert!(s.nodes <= nodes);
+    }
+}
