@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! two reports ── layers ──> which layer is which; the old report in the new one's numbers
-//!                             ├── totals ─> arena, regions, entries, the peak and why it moved
+//!                             ├── totals ─> arena, regions, memories, entries, the peak and why it moved
 //!                             └── rows ───> fusions, barriers, steps, tensors, weights: one [`Fact`] a pattern
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 mod group;
 mod layers;
+mod memories;
 mod names;
 mod render;
 mod rows;
@@ -38,7 +39,7 @@ pub enum Verdict {
     SameOrBetter,
     /// The arena grew, within the limits or without one.
     Larger,
-    /// The arena grew by more than [`DiffOptions::max_arena_growth`], or a budget of the model is exceeded.
+    /// The arena grew by more than [`DiffOptions::max_arena_growth`], or a budget or a memory of the model is exceeded.
     OverBudget,
 }
 
@@ -95,6 +96,10 @@ pub enum Kind {
     Option,
     /// Layers that are new, gone or renumbered.
     Layer,
+    /// What a memory has, or which memories there are.
+    Memory,
+    /// Tensors that live in another memory.
+    Rehomed,
     /// The proof of a peak.
     Status,
     /// The fullest step.
@@ -173,7 +178,9 @@ pub fn diff(old: &Report, new: &Report, options: DiffOptions) -> Diff {
     new.normalise();
     let arena = Amount::bytes("arena", old.totals.arena_bytes, new.totals.arena_bytes);
     let identical = old == new;
+    let renamed = memories::rename(&mut old, &new);
     let mut facts = totals::limits(&old, &new, options);
+    facts.extend(memories::limits(&old.totals, &new.totals));
     let verdict = match arena.new > arena.old {
         _ if !facts.is_empty() => Verdict::OverBudget,
         true => Verdict::Larger,
@@ -181,6 +188,8 @@ pub fn diff(old: &Report, new: &Report, options: DiffOptions) -> Diff {
     };
     let totals = totals::amounts(&old, &new);
     facts.extend(totals::settings(&old.header, &new.header));
+    facts.extend(renamed);
+    facts.extend(memories::facts(&old.totals, &new.totals));
     let layers = Layers::align(&old, &new);
     facts.extend(rows::layers(&old, &new, &layers));
     let before = layers.renamed(&old);

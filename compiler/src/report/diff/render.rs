@@ -24,6 +24,7 @@ impl Kind {
             Self::Budget => "budget",
             Self::Option => "option",
             Self::Layer => "layer",
+            Self::Memory | Self::Rehomed => "memory",
             Self::Status => "status",
             Self::Peak => "peak",
             Self::FusionLost | Self::FusionGained => "fusion",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::group::{Group, Row, group};
 use super::layers::Layers;
 use super::names::pattern;
-use super::{Fact, Kind, paired};
+use super::{Fact, Kind, memories, paired};
 use crate::report::text::shape;
 use crate::report::types::{FuseOutcome, Fusion, Partition, Report, Step, Tensor, WeightRow};
 
@@ -119,6 +119,7 @@ pub(super) fn facts(old: &Report, new: &Report, whole: &Report) -> Vec<Fact> {
     let mut facts = fusions(old, new);
     facts.extend(steps(old, new, whole));
     facts.extend(tensors(old, new));
+    facts.extend(memories::rehomed(old, new));
     facts.extend(weights(old, new));
     facts.extend(moved(old, new));
     facts
@@ -316,13 +317,12 @@ fn tensors(old: &Report, new: &Report) -> Vec<Fact> {
             t.dtype.clone(),
             shape(&t.shape),
             t.region.clone(),
-            t.memory.clone().unwrap_or_else(|| "nothing".to_owned()),
             t.layout.clone(),
             t.align.to_string(),
             t.alias_of.clone().unwrap_or_else(|| "nothing".to_owned()),
         ]
     };
-    const NAMES: [&str; 8] = ["", "", "", "region ", "memory ", "order ", "align ", "in place of "];
+    const NAMES: [&str; 7] = ["", "", "", "region ", "order ", "align ", "in place of "];
     let (mut grown, mut shrunk, mut changed, mut added, mut removed) =
         <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
     for (_, a, b) in paired(&tensors_by_name(old), &tensors_by_name(new)) {

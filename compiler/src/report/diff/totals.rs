@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::qualified;
-use super::{Amount, DiffOptions, Fact, Kind, paired};
+use super::{Amount, DiffOptions, Fact, Kind, memories, paired};
 use crate::report::types::{Entry, Header, Limit, Peak, Region, Report, Totals};
 
 /// Tensors that a sentence about the peak names.
@@ -42,10 +42,12 @@ fn over(budget: &Limit) -> u64 {
 /// The totals that differ: regions, weights by type, entries.
 pub(super) fn amounts(old: &Report, new: &Report) -> Vec<Amount> {
     let (a, b) = (&old.totals, &new.totals);
-    let regions =
-        |t: &Totals| -> BTreeMap<String, u64> { t.regions.iter().map(|r| (r.name.clone(), r.bytes)).collect() };
+    let regions = |t: &Totals| -> BTreeMap<String, u64> {
+        let own = t.regions.iter().filter(|r| !is_memory(t, r));
+        own.map(|r| (r.name.clone(), r.bytes)).collect()
+    };
     let or_zero = |x: Option<&u64>| x.copied().unwrap_or(0);
-    let mut all = Vec::new();
+    let mut all = memories::amounts(a, b);
     for (name, x, y) in paired(&regions(a), &regions(b)) {
         all.push(Amount::bytes(format!("region {name}"), or_zero(x), or_zero(y)));
     }
@@ -62,6 +64,11 @@ pub(super) fn amounts(old: &Report, new: &Report) -> Vec<Amount> {
     all.push(Amount::bytes("without reuse", a.naive_bytes, b.naive_bytes));
     all.retain(|amount| amount.old != amount.new);
     all
+}
+
+/// Whether the region is a memory, of which more is said.
+fn is_memory(t: &Totals, region: &Region) -> bool {
+    t.memories.iter().any(|m| m.name == region.name)
 }
 
 type EntryField = (&'static str, &'static str, fn(&Entry) -> u64);
@@ -142,7 +149,8 @@ pub(super) fn statuses(old: &Totals, new: &Totals) -> Vec<Fact> {
     }
     for (name, a, b) in paired(&by_name(old), &by_name(new)) {
         if let (Some(a), Some(b)) = (a, b) {
-            add(&format!("region {name}"), a.status.to_string(), b.status.to_string());
+            let what = if is_memory(new, b) { "memory" } else { "region" };
+            add(&format!("{what} {name}"), a.status.to_string(), b.status.to_string());
         }
     }
     facts
