@@ -53,8 +53,10 @@ pub(super) fn limits(old: &Totals, new: &Totals) -> Vec<Fact> {
     new.memories.iter().filter(worse).map(fact).collect()
 }
 
+type Field = (&'static str, fn(&Memory) -> Option<u64>);
+
 /// The numbers of a memory, by what a reader calls them.
-const FIELDS: &[(&str, fn(&Memory) -> Option<u64>)] = &[
+const FIELDS: &[Field] = &[
     ("", |m| Some(m.bytes)),
     (" capacity", |m| m.capacity),
     (" headroom", |m| m.capacity.map(|c| c.saturating_sub(m.bytes))),
@@ -69,7 +71,7 @@ pub(super) fn amounts(old: &Totals, new: &Totals) -> Vec<Amount> {
             let of = |m: Option<&&Memory>| m.and_then(|m| value(m));
             let (a, b) = (of(a), of(b));
             // What has no limit on one side has no number there.
-            if *field == "" || (a.is_some() && b.is_some()) {
+            if field.is_empty() || (a.is_some() && b.is_some()) {
                 all.push(Amount::bytes(
                     format!("memory {name}{field}"),
                     a.unwrap_or(0),
