@@ -279,6 +279,65 @@ fn plans_with_memories_are_deterministic_and_say_who_serves_what() {
     assert!(text.contains("the last that fitted"), "{text}");
 }
 
+/// Why something is where it is: its rank, what took the place, what has to be at one place with it; and of a step, which
+/// memories it reads and writes.
+#[test]
+fn ranks_rivals_and_the_memories_of_a_step_are_explained() {
+    let arena = "[{name: fast, bytes: 600KiB}, {name: main}]";
+    let planned = plan(&models().join("shakespeare.yaml"), arena, Flags::ALL);
+    let said = |name: &str| explain::node(&planned, name).unwrap_or_else(|e| panic!("{name}: {}", e.message));
+    let text = said("layers.0.act");
+    for part in [
+        "in `main`: 2 accesses per byte, rank ",
+        "`fast` is full: ",
+        "bytes are taken at `layers.0.act` of `prefill`, by `layers.0.kv.keys` (131072 bytes, ",
+        " more; it needs 393216",
+        "  memory       ",
+        " bytes of ",
+        " in `fast`\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+    // What the body leaves is one place for all entries, and the largest of them decides whether it fits.
+    let text = said("layers.3.mlp_residual");
+    assert!(
+        text.contains("one place for prefill, decode, head; `fast` is full"),
+        "{text}"
+    );
+    assert!(!text.contains("no gap of 1024 bytes"), "{text}");
+}
+
+/// One chart for each entry and memory that it finds something in, with caches and io as what is always there.
+#[test]
+fn the_page_has_a_chart_for_each_memory() {
+    for layout in [Kind::Packed, Kind::Stride] {
+        let options = Options {
+            layout: Some(layout),
+            ..Options::default()
+        };
+        let arena = "[{name: fast, bytes: 600KiB}, {name: main}]";
+        let planned = plan_as(&models().join("shakespeare.yaml"), arena, &options);
+        let page = planned.page();
+        for entry in ["prefill", "decode", "head"] {
+            for memory in ["fast", "main"] {
+                let title = format!("<h2>{entry} over time, in {memory}</h2>");
+                assert_eq!(page.matches(&title).count(), 1, "{layout:?} {title}");
+            }
+        }
+        assert_eq!(page.matches("<svg").count(), 6);
+        assert!(page.contains("The memory has 614400 B.") && page.contains("The memory has no limit."));
+        assert!(
+            page.contains("always</title>") && page.contains("</span>kv</span>"),
+            "{layout:?}"
+        );
+        // What is live in a memory is never more than the memory has.
+        let peaks = page.split("dashed column is the peak").skip(1);
+        let bytes = peaks.filter_map(|text| text.split(" with ").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+        let most = planned.report.totals.memories.iter().map(|m| m.bytes).max();
+        assert!(bytes.clone().count() == 6 && bytes.max() <= most, "{layout:?}");
+    }
+}
+
 /// What the body leaves has rows for a whole batch; a run of the head reads one of them.
 #[test]
 fn the_head_counts_for_the_row_that_it_reads() {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Part;
 use crate::compile::Planned;
 use crate::fuse::{Flag, Reason, Site};
+use crate::layout::residence::touched;
 use crate::layout::{EntryLayout, operand_bytes, operand_name};
 use crate::report::Step;
 use crate::schedule::access::{Access, Operand, Pattern};
@@ -32,6 +33,14 @@ fn part(planned: &Planned, entry: &EntryLayout, row: &Step) -> Part {
             ),
         ),
     ];
+    body.extend(
+        touched(&planned.layout, entry, index)
+            .into_iter()
+            .map(|(memory, names, bytes)| {
+                let text = format!("{bytes} bytes of {} in `{memory}`", names.join(", "));
+                field("memory", &text)
+            }),
+    );
     if row.fused_from.len() > 1 {
         body.insert(0, field("fused from", &row.fused_from.join(", ")));
     }

@@ -1,9 +1,11 @@
 //! The arena over time, as shapes in chart units: x steps, y bytes, a box a tensor.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::text::shape;
-use super::types::{REGIONS, Region, Report, Step, Tensor};
+use super::types::{Memory, REGIONS, Region, Report, Step, Tensor};
 
 /// Size of a chart, and of the margins around its plot.
 pub const WIDTH: u64 = 1000;
@@ -25,6 +27,8 @@ const LABELS: usize = 16;
 #[derive(Serialize)]
 pub struct Chart<'a> {
     pub entry: &'a str,
+    /// The memory that it shows, if there are several.
+    pub memory: Option<Within<'a>>,
     pub steps: u64,
     pub bytes: u64,
     pub boxes: Vec<Slot>,
@@ -70,6 +74,16 @@ pub struct Band<'a> {
     colour: usize,
 }
 
+/// The memory that a chart shows.
+#[derive(Serialize)]
+pub struct Within<'a> {
+    name: &'a str,
+    used: u64,
+    capacity: Option<u64>,
+    /// What its tensors are for, each with its colour.
+    kinds: Vec<(&'a str, usize)>,
+}
+
 /// A line across the plot, with its label.
 #[derive(Serialize)]
 pub struct Mark {
@@ -93,12 +107,80 @@ pub fn colour(region: &str) -> usize {
     found.unwrap_or(REGIONS.len() - 1)
 }
 
-/// The chart of one entry: regions that hold tensors of it, stacked; nothing when there are none.
-pub fn chart<'a>(report: &'a Report, entry: &'a str) -> Option<Chart<'a>> {
-    let tensors: Vec<&Tensor> = report.tensors.iter().filter(|t| t.entry == entry).collect();
+/// The charts of one entry: of the regions that hold tensors of it, stacked; with several memories one of each that does.
+pub fn charts<'a>(report: &'a Report, entry: &'a str) -> Vec<Chart<'a>> {
+    let own: Vec<&Tensor> = report.tensors.iter().filter(|t| t.entry == entry).collect();
     let steps: Vec<&Step> = report.steps.iter().filter(|s| s.entry == entry).collect();
-    let plot = Plot::new(&report.totals.regions, &tensors, steps.len() as u64)?;
-    let peak = (0..steps.len()).rev().max_by_key(|&i| steps[i].live_bytes).map(|i| {
+    let regions = &report.totals.regions;
+    if report.totals.memories.is_empty() {
+        let plot = Plot::new(regions, &own, steps.len() as u64);
+        let drawn = plot.map(|plot| {
+            let boxes = own.iter().filter_map(|t| plot.slot(t, false)).collect();
+            let live = steps.iter().map(|s| s.live_bytes).collect();
+            draw(entry, None, &steps, &plot, boxes, live)
+        });
+        return drawn.into_iter().collect();
+    }
+    let memory = |m: &'a Memory| {
+        let region = regions.iter().position(|r| r.name == m.name)?;
+        let inside = shown(report, entry, &m.name);
+        let drawn: Vec<&Tensor> = inside.iter().map(|(t, _)| *t).collect();
+        let plot = Plot::new(&regions[region..=region], &drawn, steps.len() as u64)?;
+        let boxes = inside.iter().filter_map(|(t, always)| plot.slot(t, *always)).collect();
+        Some(draw(entry, Some(m), &steps, &plot, boxes, live(&inside, steps.len())))
+    };
+    report.totals.memories.iter().filter_map(memory).collect()
+}
+
+/// What an entry finds in a memory, and whether it is there always: its own tensors, and what outlives calls.
+fn shown<'a>(report: &'a Report, entry: &str, memory: &str) -> Vec<(&'a Tensor, bool)> {
+    let here = report.tensors.iter().filter(|t| t.home() == memory);
+    let mut inside: Vec<(&Tensor, bool)> = Vec::new();
+    let mut io: BTreeSet<&str> = BTreeSet::new();
+    for t in here {
+        let always = t.entry.is_empty() || t.region == "io";
+        // Ids and logits have a row in every entry that touches them.
+        let once = t.region != "io" || io.insert(&t.id);
+        if once && (always || t.entry == entry) {
+            inside.push((t, always));
+        }
+    }
+    inside
+}
+
+/// Bytes of the tensors in each step; those of two that share them count once.
+fn live(inside: &[(&Tensor, bool)], steps: usize) -> Vec<u64> {
+    let (always, own): (Vec<_>, Vec<_>) = inside.iter().partition(|(_, always)| *always);
+    let base = always.iter().map(|(t, _)| t.bytes).fold(0, u64::saturating_add);
+    let mut births: Vec<&Tensor> = own.iter().map(|(t, _)| *t).collect();
+    births.sort_by_key(|t| t.first);
+    let mut births = births.into_iter().peekable();
+    let mut now: Vec<&Tensor> = Vec::new();
+    let mut live = Vec::with_capacity(steps);
+    for step in 0..steps as u64 {
+        now.retain(|t| t.last >= step);
+        now.extend(std::iter::from_fn(|| births.next_if(|t| t.first <= step)));
+        now.sort_by_key(|t| t.offset);
+        let mut end = 0;
+        live.push(now.iter().fold(base, |sum, t| {
+            let (start, stop) = (t.offset.max(end), t.offset.saturating_add(t.bytes));
+            end = end.max(stop);
+            sum.saturating_add(stop.saturating_sub(start))
+        }));
+    }
+    live
+}
+
+/// The chart of a plot, with what is live in each step.
+fn draw<'a>(
+    entry: &'a str,
+    memory: Option<&'a Memory>,
+    steps: &[&'a Step],
+    plot: &Plot<'a>,
+    boxes: Vec<Slot>,
+    live: Vec<u64>,
+) -> Chart<'a> {
+    let peak = (0..steps.len()).rev().max_by_key(|&i| live[i]).map(|i| {
         let (x, width) = (plot.x(i as u64), plot.x(i as u64 + 1) - plot.x(i as u64));
         Column {
             x: units(x),
@@ -106,14 +188,16 @@ pub fn chart<'a>(report: &'a Report, entry: &'a str) -> Option<Chart<'a>> {
             middle: units(x + width / 2),
             ends: x > 100 * WIDTH / 2,
             step: &steps[i].id,
-            bytes: steps[i].live_bytes,
+            bytes: live[i],
         }
     });
-    let point = |(i, s): (usize, &&Step)| {
-        let y = units(plot.y(plot.written_down.saturating_add(s.live_bytes)));
+    // What is not planned is no part of what a step says is live; a memory has it among its tensors.
+    let below = if memory.is_some() { 0 } else { plot.written_down };
+    let point = |(i, bytes): (usize, &u64)| {
+        let y = units(plot.y(below.saturating_add(*bytes)));
         format!("{},{y} {},{y}", units(plot.x(i as u64)), units(plot.x(i as u64 + 1)))
     };
-    let points: Vec<String> = steps.iter().enumerate().map(point).collect();
+    let points: Vec<String> = live.iter().enumerate().map(point).collect();
     let line = |i| Mark {
         at: units(plot.y(plot.bytes / LINES * i)),
         label: human(plot.bytes / LINES * i),
@@ -124,17 +208,24 @@ pub fn chart<'a>(report: &'a Report, entry: &'a str) -> Option<Chart<'a>> {
         bytes: b.0.bytes,
         colour: colour(&b.0.name),
     };
-    Some(Chart {
+    let kinds: BTreeSet<usize> = boxes.iter().map(|b| b.colour).collect();
+    Chart {
         entry,
+        memory: memory.map(|m| Within {
+            name: &m.name,
+            used: plot.bytes,
+            capacity: m.capacity,
+            kinds: kinds.into_iter().map(|c| (REGIONS[c], c)).collect(),
+        }),
         steps: plot.steps,
         bytes: plot.bytes,
-        boxes: tensors.iter().filter_map(|t| plot.slot(t)).collect(),
+        boxes,
         bands: plot.stack.iter().map(band).collect(),
         lines: (0..=LINES).map(line).collect(),
-        layers: layers(&steps, &plot),
+        layers: layers(steps, plot),
         live: points.join(" "),
         peak,
-    })
+    }
 }
 
 /// From steps and bytes to hundredths of a chart unit.
@@ -184,24 +275,30 @@ impl<'a> Plot<'a> {
         TOP * 100 + scale(self.bytes - byte.min(self.bytes), self.bytes, PLOT_HEIGHT)
     }
 
-    fn slot(&self, t: &Tensor) -> Option<Slot> {
+    /// The box of a tensor: over the steps that touch it, or over all.
+    fn slot(&self, t: &Tensor, always: bool) -> Option<Slot> {
         let own = |(r, ..): &&(&Region, u64, u64)| r.name == t.home();
         let (region, base, _) = self.stack.iter().find(own).or(self.stack.first())?;
         let start = base.saturating_add(t.offset.saturating_sub(region.offset));
-        let (left, right) = (self.x(t.first), self.x(t.last.saturating_add(1)));
+        let (left, right) = match always {
+            true => (self.x(0), self.x(self.steps)),
+            false => (self.x(t.first), self.x(t.last.saturating_add(1))),
+        };
         let (top, bottom) = (self.y(start.saturating_add(t.bytes)), self.y(start));
         let alias = t
             .alias_of
             .as_ref()
             .map_or(String::new(), |of| format!(", takes the bytes of {of}"));
         let facts = format!(
-            "{}{}, {} B at {:#x}, steps {} to {}{alias}",
+            "{}{}, {} B at {:#x}, {}{alias}",
             t.dtype,
             shape(&t.shape),
             t.bytes,
             t.offset,
-            t.first,
-            t.last
+            match always {
+                true => "always".to_owned(),
+                false => format!("steps {} to {}", t.first, t.last),
+            }
         );
         // What is above the box is as wide as the plot on one side of it.
         let tip_ends = left > 100 * WIDTH / 2;

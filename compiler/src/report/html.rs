@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tera::{Context, Tera};
 
-use super::chart::{Chart, HEIGHT, WIDTH, chart, colour, human};
+use super::chart::{Chart, HEIGHT, WIDTH, charts, colour, human};
 use super::text::{percent, shape};
 use super::types::{FuseOutcome, Plan, Report, Step, order_words};
 use crate::glob::any_layer;
@@ -135,7 +135,7 @@ pub fn to_html(report: &Report) -> Result<String, tera::Error> {
             .header
             .entries
             .iter()
-            .filter_map(|e| chart(&report, &e.name))
+            .flat_map(|e| charts(&report, &e.name))
             .collect(),
         fusions: sites(&report),
         barriers: waits(&report),
