@@ -35,7 +35,9 @@ fn diagnostic(memory: &MemoryPlan, span: &std::ops::Range<usize>) -> Option<Diag
         diagnostic = diagnostic.note(format!("live there: {bytes} bytes of {} more", rest.len()));
     }
     let by = shortage.short;
-    Some(diagnostic.help(format!(
-        "{by} bytes more in `{name}` are enough; a smaller `limits.batch` or `limits.context` needs less"
-    )))
+    let less = match memory.weights > capacity {
+        true => "its weights alone are too large: another `dtype` packs them into less",
+        false => "a smaller `limits.batch` or `limits.context` needs less",
+    };
+    Some(diagnostic.help(format!("{by} bytes more in `{name}` are enough; {less}")))
 }

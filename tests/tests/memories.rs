@@ -423,6 +423,34 @@ fn memories_that_fit_to_the_byte_are_enough_and_a_byte_less_is_not() {
             assert_eq!(planned.report.totals.status, Status::OverBudget { by: need - bytes });
         }
     }
+    // What is said to be live there adds up to what is needed.
+    for arena in [
+        "[{name: main, bytes: 7MiB}]",
+        "[{name: fast, bytes: 64KiB}, {name: main, bytes: 7MiB}]",
+    ] {
+        for fuse in [Flags::ALL, Flags::NONE] {
+            let planned = plan(&yaml, arena, fuse);
+            let main = planned.layout.memories.last().expect("a memory");
+            let shortage = main.shortage.as_ref().expect("too small");
+            let live: u64 = shortage.live.iter().map(|(_, bytes)| bytes).sum();
+            assert_eq!(
+                (live, live - (7 << 20)),
+                (main.bytes, shortage.short),
+                "{arena} {shortage:?}"
+            );
+        }
+    }
+    // Weights that are too large by themselves.
+    let planned = plan(
+        &yaml,
+        "[{name: fast, bytes: 2MiB}, {name: main, bytes: 1MiB}]",
+        Flags::ALL,
+    );
+    let [problem] = shortage::diagnostics(&planned)
+        .try_into()
+        .expect("one memory is too small");
+    let help = problem.help.expect("a hint");
+    assert!(help.contains("its weights alone are too large"), "{help}");
     // Sizes that no machine has.
     plan(
         &yaml,

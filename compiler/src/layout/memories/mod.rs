@@ -142,24 +142,27 @@ fn memory(
         coolest,
         shortage: (short > 0).then(|| {
             let at = planned.shortage.as_ref().map_or(planned.peak_at, |s| s.at);
-            shortage(joint, entries, at, weights, short, &buffers)
+            let live = |b: usize| joint.problem.buffers[b].live.iter().any(|range| range.contains(&at));
+            // What took over the bytes of something that is live has none of its own.
+            let takes = |b: usize| solution.merged.iter().any(|&(dst, src)| dst == b && live(src));
+            let own = buffers.iter().copied().filter(|&b| live(b) && !takes(b)).collect();
+            shortage(joint, entries, at, weights, short, own)
         }),
     }
 }
 
 /// Where a memory overflows, and what is live there.
-fn shortage(joint: &Joint, entries: &[Entry], at: u32, weights: u64, short: u64, inside: &[usize]) -> Shortage {
+fn shortage(joint: &Joint, entries: &[Entry], at: u32, weights: u64, short: u64, live: Vec<usize>) -> Shortage {
     let e = joint.clock.iter().position(|c| c.contains(&at)).unwrap_or(0);
     let entry = &entries[e];
     let step = entry.steps.get((at - joint.clock[e].start) as usize);
-    let live = inside.iter().filter_map(|b| {
-        let buffer = &joint.problem.buffers[*b];
-        let name = match joint.owners[*b] {
+    let live = live.into_iter().map(|b| {
+        let buffer = &joint.problem.buffers[b];
+        let name = match joint.owners[b] {
             (None, _) => buffer.id.clone(),
             (Some(own), operand) => operand_name(&entries[own], operand),
         };
-        let now = buffer.live.iter().any(|range| range.contains(&at));
-        now.then_some((name, buffer.size))
+        (name, buffer.size)
     });
     let weights = (weights > 0).then(|| ("weights".to_string(), weights));
     let mut live: Vec<(String, u64)> = live.chain(weights).collect();
