@@ -23,6 +23,9 @@ enum Decision {
 /// Blocks up to which one search is enough.
 const FEW: usize = 16;
 
+/// Every other search doubts no more than so many placements at first.
+const DOUBTS: u32 = 2;
+
 /// Searches for a layout within `capacity` in all orders by turns, each going on where it stopped. Takes the
 /// nodes it looks at off `budget`.
 fn decide_instance(instance: &Instance, capacity: u64, budget: &mut u64) -> Decision {
@@ -32,9 +35,11 @@ fn decide_instance(instance: &Instance, capacity: u64, budget: &mut u64) -> Deci
     } else {
         SEARCHES.len()
     };
+    let doubts = |n: usize| (count > 1 && n.is_multiple_of(2)).then_some(DOUBTS);
     let mut searches: Vec<Search<'_>> = SEARCHES[..count]
         .iter()
-        .map(|&(rule, order)| Search::new(instance, rule, order, capacity))
+        .enumerate()
+        .map(|(n, &(rule, order))| Search::new(instance, rule, order, capacity, doubts(n)))
         .collect();
     let mut turn = 2 * instance.blocks.len() as u64 + 100;
     while *budget > 0 {
@@ -190,5 +195,68 @@ pub(super) fn decide(items: &[Item], capacity: u64, incumbent: (u64, &[u64]), bu
             floor: capacity + 1,
         },
         None => Minimum { better: None, floor: 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::item::Rect;
+
+    /// Numbers below `n`.
+    fn below(random: &mut u64, n: u64) -> u64 {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        (*random >> 9) % n
+    }
+
+    fn item(lo: u32, hi: u32, end: u64, pinned: Option<u64>) -> Item {
+        Item {
+            members: Vec::new(),
+            align: 1,
+            pinned,
+            rects: vec![Rect { start: 0, end, lo, hi }],
+            reserved: false,
+        }
+    }
+
+    /// Every search by itself, doubting at first or not, around what is pinned or not, comes to the same end.
+    #[test]
+    fn all_searches_agree() {
+        let mut random = 7;
+        let mut refuted = 0;
+        for case in 0..400 {
+            let n = 2 + below(&mut random, 6);
+            let mut items: Vec<Item> = (0..n)
+                .map(|_| {
+                    let lo = below(&mut random, 6) as u32;
+                    item(
+                        lo,
+                        lo + 1 + below(&mut random, 3) as u32,
+                        1 + below(&mut random, 5),
+                        None,
+                    )
+                })
+                .collect();
+            if case % 2 == 1 {
+                items.push(item(1, 4, 2, Some(3)));
+            }
+            let all: Vec<usize> = (0..items.len()).collect();
+            let instance = Instance::new(&items, &all).expect("a small instance");
+            for capacity in 5..12 {
+                let verdict = |&(rule, order): &(_, _), doubts| {
+                    Search::new(&instance, rule, order, capacity, doubts).run(&mut 1_000_000)
+                };
+                let want = verdict(&SEARCHES[0], None);
+                refuted += usize::from(want == Verdict::Exhausted);
+                for search in SEARCHES {
+                    for doubts in [None, Some(0), Some(DOUBTS)] {
+                        assert_eq!(verdict(search, doubts), want, "{items:?} {capacity}");
+                    }
+                }
+            }
+        }
+        assert!((100..2000).contains(&refuted), "{refuted}");
     }
 }

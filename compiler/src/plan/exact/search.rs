@@ -53,6 +53,8 @@ struct Frame {
     marks: Marks,
     /// The block that is placed, or [`NONE`].
     placed: usize,
+    /// Placements that were taken back on the way here after something was placed on top of them.
+    doubts: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,13 @@ pub(super) struct Search<'i> {
     agenda: usize,
     descend: bool,
     started: bool,
+    /// The agenda to begin with.
+    first: usize,
+    /// The last placement failed at once, so that it was no choice.
+    refused: bool,
+    /// How many placements one after another may be doubted, and whether more were to be.
+    most: u32,
+    cut: bool,
     /// Sections that are to be looked at, and whether a section is one of them.
     touched: Vec<u32>,
     stamp: Vec<bool>,
@@ -113,7 +122,9 @@ pub(super) struct Search<'i> {
 }
 
 impl<'i> Search<'i> {
-    pub fn new(instance: &'i Instance, rule: Rule, order: Order, capacity: u64) -> Self {
+    /// With `doubts`, layouts are looked at first in which at most so many placements differ from the first choice; when
+    /// there is none, more.
+    pub fn new(instance: &'i Instance, rule: Rule, order: Order, capacity: u64, doubts: Option<u32>) -> Self {
         let (n, m) = (instance.blocks.len(), instance.sections.len());
         let low: Vec<u64> = instance.blocks.iter().map(|b| b.pinned.unwrap_or(0)).collect();
         let mut search = Self {
@@ -138,6 +149,10 @@ impl<'i> Search<'i> {
             agenda: NONE,
             descend: true,
             started: false,
+            refused: false,
+            first: NONE,
+            most: doubts.unwrap_or(u32::MAX),
+            cut: false,
             touched: Vec::new(),
             stamp: vec![false; m],
             releases: Vec::new(),
@@ -180,6 +195,7 @@ impl<'i> Search<'i> {
                     next: NONE,
                 };
                 self.split(whole, &cuts, NONE, NONE);
+                self.first = self.agenda;
             }
         }
         loop {
@@ -193,17 +209,27 @@ impl<'i> Search<'i> {
                     entry,
                     marks: entry,
                     placed: NONE,
+                    doubts: self.frames.last().map_or(0, |f| f.doubts),
                 });
                 self.descend = false;
             }
             let Some(top) = self.frames.len().checked_sub(1) else {
-                return Verdict::Exhausted;
+                if !std::mem::take(&mut self.cut) {
+                    return Verdict::Exhausted;
+                }
+                self.most = self.most.saturating_add(self.most / 2 + 1);
+                (self.agenda, self.descend) = (self.first, true);
+                continue;
             };
             let Frame {
                 part, marks, placed, ..
             } = self.frames[top];
-            let mut open = true;
-            if placed != NONE {
+            if placed != NONE && !std::mem::take(&mut self.refused) {
+                self.frames[top].doubts += 1;
+            }
+            let mut open = self.frames[top].doubts <= self.most;
+            self.cut |= !open;
+            if open && placed != NONE {
                 self.take_back(top, marks);
                 open = self.push(placed);
                 self.frames[top].marks = self.marks();
@@ -222,6 +248,7 @@ impl<'i> Search<'i> {
             }
             self.looked_at = 0;
             self.descend = self.place(top, block);
+            self.refused = !self.descend;
             *budget = budget.saturating_sub(1 + self.looked_at / ENTRIES);
         }
     }
