@@ -33,6 +33,9 @@ pub struct Machine {
     read_gb_per_s: f64,
     float_gflop_per_s: f64,
     int8_gop_per_s: f64,
+    /// If there is a matrix unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiles_gflop_per_s: Option<f64>,
     barrier_ns_p50: u64,
     barrier_ns_p99: u64,
 }
@@ -69,6 +72,7 @@ impl Machine {
             read_gb_per_s: giga(ceilings.read),
             float_gflop_per_s: giga(ceilings.float),
             int8_gop_per_s: giga(ceilings.int8),
+            tiles_gflop_per_s: ceilings.tiles.map(giga),
             barrier_ns_p50: ceilings.barrier.p50,
             barrier_ns_p99: ceilings.barrier.p99,
         }
@@ -105,11 +109,6 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
         kernels.push(row);
     };
     for &dtype in &shapes.dtypes {
-        let arithmetic = if dtype.quantised() {
-            ("int8", ceilings.int8)
-        } else {
-            ("float", ceilings.float)
-        };
         for &(rows, cols) in &shapes.matrices {
             for &tokens in &shapes.tokens {
                 let m = Matmul {
@@ -119,6 +118,7 @@ pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row))
                     tokens,
                 };
                 let shape = format!("{rows}x{cols}");
+                let arithmetic = bench.arithmetic_of(dtype, tokens, &ceilings);
                 match bench.matmul(&m)? {
                     Some(speed) => add(row(
                         "matmul",
@@ -191,13 +191,15 @@ impl Machine {
     /// As lines.
     pub fn to_text(&self) -> String {
         format!(
-            "{} threads, {}\n  read    {:>9.1} GB/s\n  float   {:>9.1} GFLOP/s\n  int8    {:>9.1} GOP/s\n  \
+            "{} threads, {}\n  read    {:>9.1} GB/s\n  float   {:>9.1} GFLOP/s\n  int8    {:>9.1} GOP/s\n{}  \
              barrier {:>9} ns median, {} ns p99\n",
             self.threads,
             self.isa,
             self.read_gb_per_s,
             self.float_gflop_per_s,
             self.int8_gop_per_s,
+            self.tiles_gflop_per_s
+                .map_or_else(String::new, |tiles| format!("  tiles   {tiles:>9.1} GFLOP/s\n")),
             self.barrier_ns_p50,
             self.barrier_ns_p99
         )

@@ -68,7 +68,7 @@ impl Place {
         let ctx = Ctx {
             ith: seat.ith(),
             nth: seat.nth(),
-            isa: self.isa,
+            isa: self.isa.for_tokens(tokens),
             base: self.base,
             len: self.len,
             tokens,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ck_kernels::dtype::{ActType, PLANES, plane_bytes};
+use ck_kernels::dtype::ActType;
 use ck_kernels::isa::{self, Isa};
 use ck_kernels::ops::{Cache, Ctx, MAX_WORKERS, Slot};
 use ck_kernels::quant::half::f16_to_f32;
@@ -220,7 +220,7 @@ impl Machine {
         let place = Place {
             base: self.arena.base().as_ptr(),
             len: self.arena.len(),
-            isa: self.isa,
+            isa: self.isa.for_tokens(tokens),
             tokens,
             pos,
         };
@@ -398,26 +398,22 @@ impl Machine {
     }
 
     /// The first `rows` rows of a tensor as floats, without the padding between them; allocates. Quantised rows are
-    /// dequantised.
+    /// dequantised: they are all that the last call wrote.
     ///
     /// # Panics
     /// If the rows leave the arena, or are of a type that no tensor of floats has.
     pub fn rows(&self, slot: &Slot, rows: usize) -> Vec<f32> {
         let stride = slot.stride();
         let bytes = self.bytes(slot.offset, rows * stride);
+        let isa = self.isa.for_tokens(rows);
         let row = |row: &[u8]| -> Vec<f32> {
             match slot.act {
                 ActType::F32 => floats(&row[..4 * slot.cols]).collect(),
                 ActType::Q8 => {
-                    let mut sums = vec![0.0; slot.cols];
-                    for plane in row.chunks_exact(plane_bytes(slot.cols)).take(PLANES) {
-                        let (quants, rest) = plane.split_at(slot.cols);
-                        let scales = floats(&rest[..slot.cols / 32 * 4]).flat_map(|scale| [scale; 32]);
-                        for ((sum, q), scale) in sums.iter_mut().zip(quants).zip(scales) {
-                            *sum += f32::from(*q as i8) * scale;
-                        }
-                    }
-                    sums
+                    let mut floats = vec![0.0; slot.cols];
+                    // SAFETY: a whole row, quantised by the same table: as many rows choose it here as there.
+                    unsafe { (isa.dequantize_row)(row.as_ptr(), slot.cols, floats.as_mut_ptr()) };
+                    floats
                 }
                 ActType::U32 | ActType::F16 => panic!("rows of {} are no rows of floats", slot.act.name()),
             }

@@ -32,12 +32,18 @@ fn same_bits(what: &str, got: &[f32], want: &[f32]) {
     assert_eq!(bits(got), bits(want), "{what}");
 }
 
-/// Prefill and decode of `ids`, which must agree with each other to the bit.
+/// Prefill and decode of `ids`, which must agree with each other: to the bit, where one instruction set does both.
 fn both_ways(what: &str, session: &mut Session, ids: &[u32]) -> Vec<f32> {
     session.dirty();
     let prefill = session.prefill(ids);
     session.dirty();
-    same_bits(&format!("{what}: decode and prefill"), &session.decode(ids), &prefill);
+    let (what, decode) = (format!("{what}: decode and prefill"), session.decode(ids));
+    if session.machine.isa().starts_with("amx") {
+        let error = relative(&decode, &prefill);
+        assert!(error <= QUANTISED, "{what}: relative L2 {error:.2e}");
+    } else {
+        same_bits(&what, &decode, &prefill);
+    }
     prefill
 }
 

@@ -30,7 +30,7 @@ fn shapes() -> impl Strategy<Value = (DType, usize, usize, usize, usize, u64)> {
 }
 
 /// Compares with a sum in f64 of the values that weights and activations stand for.
-fn check(isa: &Isa, w: &Matrix, x: &Activations, out: &[f32], out_stride: usize) {
+fn check(isa: &Isa, w: &Matrix, x: &Activations<'_>, out: &[f32], out_stride: usize) {
     for t in 0..x.tokens {
         let xs = x.row(t);
         for r in 0..out_stride {
@@ -46,7 +46,9 @@ fn check(isa: &Isa, w: &Matrix, x: &Activations, out: &[f32], out_stride: usize)
             }
             // Two sums that are larger than the products themselves.
             let shifted = matches!(w.dtype, DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K);
-            let slack = if shifted { 64.0 } else { 8.0 };
+            // Activations in two parts of bf16, which have 2^-17 of them at most to say.
+            let parts = isa.few.is_some() && w.dtype == DType::BF16;
+            let slack = if shifted || parts { 64.0 } else { 8.0 };
             let bound = slack * magnitude.max(1e-3) * f64::from(f32::EPSILON) * (w.k as f64).sqrt();
             assert!(
                 (f64::from(got) - want).abs() <= bound,
@@ -102,10 +104,10 @@ proptest! {
     }
 }
 
-/// The SIMD tiers round at the same places: a model gives the same tokens on either.
+/// The SIMD tiers round at the same places: a model gives the same tokens on either. A matrix unit adds in its own order.
 #[test]
 fn vector_tiers_agree_to_the_bit() {
-    let tiers: Vec<_> = supported().filter(|i| i.name != "scalar").collect();
+    let tiers: Vec<_> = supported().filter(|i| i.name != "scalar" && i.few.is_none()).collect();
     for dtype in DType::ALL {
         for (rows, k, tokens) in [(37, 512, 11), (16, 1_280, 1)] {
             let mut rng = Rng::new(rows as u64);

@@ -7,6 +7,16 @@ use ck_kernels::isa::{Isa, by_name, supported};
 use common::{Activations, Rng};
 use proptest::prelude::*;
 
+/// The tiers that quantise to bytes.
+fn to_bytes() -> impl Iterator<Item = &'static Isa> {
+    supported().filter(|isa| isa.few.is_none())
+}
+
+/// Those that round to bf16, for a matrix unit.
+fn to_bf16() -> impl Iterator<Item = &'static Isa> {
+    supported().filter(|isa| isa.few.is_some())
+}
+
 fn quantize(isa: &Isa, x: &[f32]) -> Vec<u8> {
     let rows = Activations::new(DType::Q8_0, x.len(), x, isa);
     rows.bytes.bytes()[..PLANES * plane_bytes(x.len())].to_vec()
@@ -26,7 +36,7 @@ proptest! {
         }
         x[31] = 127.0;
         let want = quantize(by_name("scalar").unwrap(), &x);
-        for isa in supported() {
+        for isa in to_bytes() {
             prop_assert_eq!(&quantize(isa, &x), &want, "{}", isa.name);
         }
     }
@@ -39,7 +49,7 @@ fn bytes_scales_and_sums_are_what_the_format_says() {
         *x = i as f32 * 2.0 - 31.0;
     }
     x[64] = -4.0;
-    for isa in supported() {
+    for isa in to_bytes() {
         let row = quantize(isa, &x);
         assert!(row.len() <= ActType::Q8.row_bytes(96));
         let word = |at: usize| <[u8; 4]>::try_from(&row[at..at + 4]).unwrap();
@@ -59,7 +69,7 @@ fn bytes_scales_and_sums_are_what_the_format_says() {
 
 #[test]
 fn the_second_plane_holds_what_the_first_left_over() {
-    for isa in supported() {
+    for isa in to_bytes() {
         let x = Rng::new(7).floats(256);
         let rows = Activations::new(DType::Q8_0, x.len(), &x, isa);
         for (block, got) in x.chunks(32).zip(rows.row(0).chunks(32)) {
@@ -77,7 +87,7 @@ fn the_second_plane_holds_what_the_first_left_over() {
 
 #[test]
 fn what_is_not_a_number_is_not_swallowed() {
-    for isa in supported() {
+    for isa in to_bytes() {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in 0..32 {
                 let mut x = [1.0; 64];
@@ -87,6 +97,43 @@ fn what_is_not_a_number_is_not_swallowed() {
                 assert_eq!(scale.is_nan(), bad.is_nan(), "{} {bad} at {at}", isa.name);
                 assert!(!scale.is_finite());
                 assert!(row[..32].iter().all(|q| *q == 0) && row[32..64].iter().all(|q| *q == 127));
+            }
+        }
+    }
+}
+
+#[test]
+fn for_tiles_every_element_is_rounded_once() {
+    for isa in to_bf16() {
+        let mut x = Rng::new(9).floats(256);
+        // Ties: to even.
+        (x[3], x[4]) = (1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0);
+        let rows = Activations::new(DType::Q8_0, x.len(), &x, isa);
+        let got = rows.row(0);
+        assert_eq!((got[3], got[4]), (1.0, 1.0 + 4.0 / 256.0));
+        for (x, got) in x.iter().zip(&got) {
+            assert!((f64::from(*x) - got).abs() <= f64::from(x.abs()) / 256.0, "{x} {got}");
+        }
+        let row = rows.bytes.bytes();
+        for (b, block) in got.chunks(32).enumerate() {
+            let sum = f32::from_ne_bytes(*row[x.len() + 4 * b..].first_chunk().expect("a sum"));
+            assert!((f64::from(sum) - block.iter().sum::<f64>()).abs() < 1e-5, "block {b}");
+        }
+    }
+}
+
+#[test]
+fn for_tiles_what_is_not_a_number_stays() {
+    for isa in to_bf16() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..32 {
+                let mut x = [1.0; 64];
+                x[at] = bad;
+                let rows = Activations::new(DType::Q8_0, 64, &x, isa);
+                let got = rows.row(0)[at];
+                assert!(got.is_nan() == bad.is_nan() && !got.is_finite(), "{bad} at {at}");
+                let sum = f32::from_ne_bytes(*rows.bytes.bytes()[64..].first_chunk().expect("a sum"));
+                assert!(!sum.is_finite());
             }
         }
     }

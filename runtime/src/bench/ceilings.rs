@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use ck_kernels::dtype::DType;
 use ck_kernels::partition::split;
 
 use super::Bench;
@@ -24,11 +25,22 @@ pub struct Ceilings {
     pub float: f64,
     /// The same for products of bytes.
     pub int8: f64,
+    /// The same for bf16 on the matrix unit, if the instruction set has one.
+    pub tiles: Option<f64>,
     /// A barrier of all workers.
     pub barrier: Latency,
 }
 
 impl Bench {
+    /// The ceiling that holds for the arithmetic of a matmul: what it is called, and how high it is.
+    pub fn arithmetic_of(&self, dtype: DType, tokens: usize, ceilings: &Ceilings) -> (&'static str, f64) {
+        match ceilings.tiles {
+            Some(tiles) if self.isa.on_tiles(dtype, tokens) => ("tiles", tiles),
+            _ if dtype.quantised() => ("int8", ceilings.int8),
+            _ => ("float", ceilings.float),
+        }
+    }
+
     /// Measures the ceilings; takes a second or two.
     ///
     /// # Errors
@@ -38,11 +50,12 @@ impl Bench {
         for (streams, ahead) in WAYS {
             read = read.max(self.read(streams, ahead)?);
         }
-        let (float, int8) = (self.isa.peak.float, self.isa.peak.int8);
+        let peak = &self.isa.peak;
         Ok(Ceilings {
             read,
-            float: self.arithmetic(float)?,
-            int8: self.arithmetic(int8)?,
+            float: self.arithmetic(peak.float)?,
+            int8: self.arithmetic(peak.int8)?,
+            tiles: peak.tiles.map(|tiles| self.arithmetic(tiles)).transpose()?,
             barrier: barrier(&mut self.pool)?,
         })
     }

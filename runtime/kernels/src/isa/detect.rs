@@ -11,6 +11,11 @@ use super::scalar::SCALAR;
 static TIERS: &[Tier] = &[
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     Tier {
+        isa: &super::amx::AMX,
+        needs: Features::AVX2.with(Features::AVX512).with(Features::AMX),
+    },
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    Tier {
         isa: &super::avx512::AVX512,
         needs: Features::AVX2.with(Features::AVX512),
     },
@@ -25,8 +30,17 @@ static TIERS: &[Tier] = &[
     },
 ];
 
+/// Tiers that stand in for others, to test them where they cannot run: never the best.
+static EMULATIONS: &[Tier] = &[
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    Tier {
+        isa: &super::amx::AMX_EMULATED,
+        needs: Features::AVX2.with(Features::AVX512).with(Features::BF16),
+    },
+];
+
 /// Names of every tier of every architecture, so that an unknown name and one of another machine can be told apart.
-const NAMES: &[&str] = &["avx512", "avx2", "scalar"];
+const NAMES: &[&str] = &["amx", "avx512", "avx2", "scalar", "amx-emulated"];
 
 struct Tier {
     isa: &'static Isa,
@@ -37,10 +51,11 @@ struct Tier {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Features(u16);
 
-/// A feature: its name, the CPUID leaf-7 or leaf-1 bit that announces it, the XCR0 bits its registers need.
+/// A feature: its name, the CPUID bit that announces it, the XCR0 bits its registers need.
 struct Feature {
     name: &'static str,
-    leaf: u32,
+    /// Leaf and subleaf.
+    leaf: (u32, u32),
     reg: Reg,
     bit: u32,
     xcr0: u64,
@@ -48,29 +63,36 @@ struct Feature {
 
 #[derive(Clone, Copy)]
 enum Reg {
+    Eax,
     Ebx,
     Ecx,
+    Edx,
 }
 
 /// SSE and AVX state.
 const YMM: u64 = 0b110;
 /// `YMM`, mask registers, upper halves of ZMM, ZMM16..31.
 const ZMM: u64 = 0b1110_0110;
+/// The configuration of tiles, and their contents.
+const TILES: u64 = 0b11 << 17;
 
 /// Intel SDM vol. 2, CPUID, leaves 1 and 7.
 const FEATURES: &[Feature] = &[
-    Feature::new("fma", 1, Reg::Ecx, 12, YMM),
-    Feature::new("f16c", 1, Reg::Ecx, 29, YMM),
-    Feature::new("avx2", 7, Reg::Ebx, 5, YMM),
-    Feature::new("avx512f", 7, Reg::Ebx, 16, ZMM),
-    Feature::new("avx512dq", 7, Reg::Ebx, 17, ZMM),
-    Feature::new("avx512bw", 7, Reg::Ebx, 30, ZMM),
-    Feature::new("avx512vl", 7, Reg::Ebx, 31, ZMM),
-    Feature::new("avx512vnni", 7, Reg::Ecx, 11, ZMM),
+    Feature::new("fma", (1, 0), Reg::Ecx, 12, YMM),
+    Feature::new("f16c", (1, 0), Reg::Ecx, 29, YMM),
+    Feature::new("avx2", (7, 0), Reg::Ebx, 5, YMM),
+    Feature::new("avx512f", (7, 0), Reg::Ebx, 16, ZMM),
+    Feature::new("avx512dq", (7, 0), Reg::Ebx, 17, ZMM),
+    Feature::new("avx512bw", (7, 0), Reg::Ebx, 30, ZMM),
+    Feature::new("avx512vl", (7, 0), Reg::Ebx, 31, ZMM),
+    Feature::new("avx512vnni", (7, 0), Reg::Ecx, 11, ZMM),
+    Feature::new("avx512bf16", (7, 1), Reg::Eax, 5, ZMM),
+    Feature::new("amx-bf16", (7, 0), Reg::Edx, 22, TILES),
+    Feature::new("amx-tile", (7, 0), Reg::Edx, 24, TILES),
 ];
 
 impl Feature {
-    const fn new(name: &'static str, leaf: u32, reg: Reg, bit: u32, xcr0: u64) -> Self {
+    const fn new(name: &'static str, leaf: (u32, u32), reg: Reg, bit: u32, xcr0: u64) -> Self {
         Self {
             name,
             leaf,
@@ -85,8 +107,12 @@ impl Features {
     const NONE: Features = Features(0);
     /// `fma`, `f16c`, `avx2`.
     const AVX2: Features = Features(0b0000_0111);
-    /// The five `avx512*`.
+    /// The five `avx512*` that are older than `avx512bf16`.
     const AVX512: Features = Features(0b1111_1000);
+    /// `avx512bf16`.
+    const BF16: Features = Features(1 << 8);
+    /// `avx512bf16`, `amx-bf16`, `amx-tile`.
+    const AMX: Features = Features(0b111 << 8);
 
     const fn with(self, other: Features) -> Features {
         Features(self.0 | other.0)
@@ -112,13 +138,7 @@ impl Features {
     fn of_this_cpu() -> Features {
         use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
         const OSXSAVE: u32 = 1 << 27;
-        let leaf1 = __cpuid(1);
-        let leaf7 = if __cpuid(0).eax >= 7 {
-            __cpuid_count(7, 0)
-        } else {
-            return Features::NONE;
-        };
-        if leaf1.ecx & OSXSAVE == 0 {
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
             return Features::NONE;
         }
         #[target_feature(enable = "xsave")]
@@ -128,19 +148,58 @@ impl Features {
         }
         // SAFETY: OSXSAVE says that the CPU has XGETBV and that the operating system enabled it.
         let state = unsafe { xcr0() };
-        let mut set = 0;
+        let subleaves = __cpuid_count(7, 0).eax;
+        let mut set = Features::NONE;
         for (i, f) in FEATURES.iter().enumerate() {
-            let leaf = if f.leaf == 1 { &leaf1 } else { &leaf7 };
+            let (leaf, subleaf) = f.leaf;
+            if leaf == 7 && subleaf > subleaves {
+                continue;
+            }
+            let found = __cpuid_count(leaf, subleaf);
             let reg = match f.reg {
-                Reg::Ebx => leaf.ebx,
-                Reg::Ecx => leaf.ecx,
+                Reg::Eax => found.eax,
+                Reg::Ebx => found.ebx,
+                Reg::Ecx => found.ecx,
+                Reg::Edx => found.edx,
             };
             if reg >> f.bit & 1 == 1 && state & f.xcr0 == f.xcr0 {
-                set |= 1 << i;
+                set = set.with(Features(1 << i));
             }
         }
-        Features(set)
+        let tiles = Features::AMX.without(Features::BF16);
+        if tiles.without(set) == Features::NONE && !tiles_permitted() {
+            set = set.without(tiles);
+        }
+        set
     }
+}
+
+/// Asks the operating system to let this process use tiles; it keeps their state only for processes that asked.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn tiles_permitted() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        /// `arch_prctl`.
+        const CALL: u64 = 158;
+        /// `ARCH_REQ_XCOMP_PERM`, for `XFEATURE_XTILEDATA`.
+        const REQUEST: (u64, u64) = (0x1023, 18);
+        let mut result = CALL;
+        // SAFETY: a system call that takes two numbers and touches no memory; what it clobbers is declared.
+        unsafe {
+            core::arch::asm!(
+                "syscall",
+                inlateout("rax") result,
+                in("rdi") REQUEST.0,
+                in("rsi") REQUEST.1,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack, nomem)
+            );
+        }
+        result == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 impl fmt::Debug for Features {
@@ -190,13 +249,15 @@ fn list(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'static str>) -
     Ok(())
 }
 
-/// The instruction sets this machine can run, best first; `scalar` is always the last.
+/// The instruction sets this machine can run, best first; `scalar` is always the last of them. Behind it come
+/// emulations of those it cannot, for tests.
 ///
 /// Reads CPUID, which traps in virtual machines: meant to be called once, at start.
 pub fn supported() -> impl Iterator<Item = &'static Isa> {
     let have = Features::of_this_cpu();
     TIERS
         .iter()
+        .chain(EMULATIONS)
         .filter(move |t| t.needs.without(have) == Features::NONE)
         .map(|t| t.isa)
 }
@@ -212,7 +273,7 @@ pub fn best() -> &'static Isa {
 /// [`IsaError::Unknown`] if there is none of that name, [`IsaError::Unsupported`] if this machine cannot run it.
 pub fn by_name(name: &str) -> Result<&'static Isa, IsaError> {
     let &name = NAMES.iter().find(|n| **n == name).ok_or(IsaError::Unknown)?;
-    let Some(tier) = TIERS.iter().find(|t| t.isa.name == name) else {
+    let Some(tier) = TIERS.iter().chain(EMULATIONS).find(|t| t.isa.name == name) else {
         return Err(IsaError::Unsupported {
             name,
             missing: Features::NONE,
@@ -232,7 +293,9 @@ mod tests {
 
     #[test]
     fn scalar_is_always_supported_and_last() {
-        assert_eq!(supported().last().map(|i| i.name), Some("scalar"));
+        let mut real = supported().filter(|i| !i.name.ends_with("-emulated"));
+        assert_eq!(real.by_ref().last().map(|i| i.name), Some("scalar"));
+        assert!(!best().name.ends_with("-emulated"));
         assert!(by_name("scalar").is_ok());
     }
 
@@ -255,7 +318,7 @@ mod tests {
         use std::string::ToString;
         assert_eq!(
             IsaError::Unknown.to_string(),
-            "unknown instruction set; known are avx512, avx2, scalar"
+            "unknown instruction set; known are amx, avx512, avx2, scalar, amx-emulated"
         );
         let missing = Features::AVX2.with(Features(1 << 7));
         let error = IsaError::Unsupported {
@@ -272,6 +335,9 @@ mod tests {
     fn named_sets_match_the_table() {
         assert!(Features::AVX2.names().eq(["fma", "f16c", "avx2"]));
         assert!(Features::AVX512.names().all(|n| n.starts_with("avx512")));
-        assert_eq!(Features::AVX2.with(Features::AVX512).names().count(), FEATURES.len());
+        assert!(Features::AMX.names().eq(["avx512bf16", "amx-bf16", "amx-tile"]));
+        assert!(Features::BF16.names().eq(["avx512bf16"]));
+        let all = Features::AVX2.with(Features::AVX512).with(Features::AMX);
+        assert_eq!(all.names().count(), FEATURES.len());
     }
 }

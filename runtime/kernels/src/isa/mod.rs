@@ -5,6 +5,8 @@
 //! always exists and is the meaning of the primitive.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
@@ -100,8 +102,11 @@ pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> 
 
 /// The primitives of one instruction set.
 pub struct Isa {
-    /// `scalar`, `avx2`, `avx512`: as accepted by `CKC_ISA`.
+    /// `scalar`, `avx2`, `avx512`, `amx`: as accepted by `CKC_ISA`.
     pub name: &'static str,
+    /// Whose primitives serve entries with less than [`FEW`] tokens, if not these. Both have the same type of rows under
+    /// [`crate::dtype::ActType::Q8`], but not the same contents: see [`Isa::for_tokens`].
+    pub few: Option<&'static Isa>,
     /// By [`DType`]: a [`Matmul`] with weights of that type. To call one is sound if
     /// - `w` is valid for reads of `DType::packed_bytes(rows, k)` bytes, `k` a multiple of `DType::block_len()`,
     /// - `x` is valid for reads of `tokens` rows, `x_stride` apart, aligned to 4: of `k` floats, or, if
@@ -111,6 +116,8 @@ pub struct Isa {
     pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
     /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
     pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
+    /// What a Q8 row of `n` columns, quantised by the same table, stands for; for tests and reports.
+    pub dequantize_row: unsafe fn(q8: *const u8, n: usize, out: *mut f32),
     /// `sum(x^2)`: the statistic of an RMS norm.
     pub sum_squares: unsafe fn(x: *const f32, n: usize) -> f32,
     /// `out = x * factor * weight`; `out` may be `x`.
@@ -127,6 +134,21 @@ pub struct Isa {
     pub peak: Peak,
 }
 
+/// Tokens from which on a tier's own primitives serve an entry, see [`Isa::few`].
+const FEW: usize = 8;
+
+impl Isa {
+    /// Whether the matmul of these weights with that many tokens runs on a matrix unit.
+    pub fn on_tiles(&self, dtype: DType, tokens: usize) -> bool {
+        self.peak.tiles.is_some() && tokens >= FEW && (dtype.quantised() || dtype == DType::BF16)
+    }
+
+    /// The table for an entry's run with that many tokens: what one step quantised, another step of the same run reads.
+    pub fn for_tokens(&'static self, tokens: usize) -> &'static Isa {
+        self.few.filter(|_| tokens < FEW).unwrap_or(self)
+    }
+}
+
 /// Loops that do nothing but keep the machine busy: their speed is the ceiling of the primitives of the same
 /// instruction set. Each returns how much it did.
 pub struct Peak {
@@ -134,6 +156,8 @@ pub struct Peak {
     pub float: unsafe fn(rounds: usize) -> u64,
     /// The same for products of bytes, in the instructions that the matmuls use: operations, two per multiply-add.
     pub int8: unsafe fn(rounds: usize) -> u64,
+    /// Multiplies and adds bf16 on the matrix unit, if there is one: operations, two per multiply-add.
+    pub tiles: Option<unsafe fn(rounds: usize) -> u64>,
     /// Reads `bytes` bytes from `at` once, as `streams` parts side by side, each prefetched `ahead` bytes before its
     /// use, as far as the instruction set can: bytes. To call it is sound if `at` is valid for reads of `bytes` bytes.
     pub read: unsafe fn(at: *const u8, bytes: usize, streams: usize, ahead: usize) -> u64,

@@ -5,7 +5,7 @@
 pub mod arena;
 pub mod reference;
 
-use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP, PLANES, plane_bytes};
+use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
 use ck_kernels::isa::{Isa, Matmul};
 use ck_kernels::quant::format;
 
@@ -121,15 +121,16 @@ impl Matrix {
 }
 
 /// Activations as a matmul with weights of some type reads them.
-pub struct Activations {
+pub struct Activations<'a> {
+    pub isa: &'a Isa,
     pub act: ActType,
     pub k: usize,
     pub tokens: usize,
     pub bytes: Aligned,
 }
 
-impl Activations {
-    pub fn new(dtype: DType, k: usize, x: &[f32], isa: &Isa) -> Self {
+impl<'a> Activations<'a> {
+    pub fn new(dtype: DType, k: usize, x: &[f32], isa: &'a Isa) -> Self {
         let act = if dtype.quantised() { ActType::Q8 } else { ActType::F32 };
         let (tokens, stride) = (x.len() / k, act.row_bytes(k));
         let mut bytes = Aligned::new(tokens * stride);
@@ -143,7 +144,13 @@ impl Activations {
                 }
             }
         }
-        Self { act, k, tokens, bytes }
+        Self {
+            isa,
+            act,
+            k,
+            tokens,
+            bytes,
+        }
     }
 
     /// What the row of a token stands for.
@@ -151,12 +158,12 @@ impl Activations {
         let row = &self.bytes.bytes()[t * self.act.row_bytes(self.k)..];
         let f32_at = |at: usize| f64::from(f32::from_ne_bytes(*row[at..].first_chunk().expect("in the row")));
         match self.act {
-            ActType::Q8 => (0..self.k)
-                .map(|i| {
-                    let plane = |at: usize| f64::from(row[at + i] as i8) * f32_at(at + self.k + i / 32 * 4);
-                    (0..PLANES).map(|p| plane(p * plane_bytes(self.k))).sum()
-                })
-                .collect(),
+            ActType::Q8 => {
+                let mut floats = vec![0.0; self.k];
+                // SAFETY: a whole row, quantised by the same table, and as many floats.
+                unsafe { (self.isa.dequantize_row)(row.as_ptr(), self.k, floats.as_mut_ptr()) };
+                floats.into_iter().map(f64::from).collect()
+            }
             _ => (0..self.k).map(|i| f32_at(4 * i)).collect(),
         }
     }
@@ -167,7 +174,7 @@ impl Activations {
 pub fn matmul(
     isa: &Isa,
     w: &Matrix,
-    x: &Activations,
+    x: &Activations<'_>,
     rows: core::ops::Range<usize>,
     tokens: core::ops::Range<usize>,
     out_stride: usize,

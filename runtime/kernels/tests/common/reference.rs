@@ -27,6 +27,12 @@ pub fn check(
     tolerance: f32,
 ) {
     for isa in supported() {
+        // An input that differs in its last bit may be rounded to another bf16.
+        let tolerance = if isa.few.is_some() {
+            tolerance.max(1e-3)
+        } else {
+            tolerance
+        };
         let mut first = None;
         for &axis in axes {
             let kernel = make(axis);

@@ -18,8 +18,10 @@ entry_points!(pack::Ymm2, "avx2,fma,f16c", shared: [1, 1], single: [4, 4]);
 /// The table.
 pub static AVX2: Isa = Isa {
     name: "avx2",
+    few: None,
     matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
+    dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,
     scale_row,
     add_row,
@@ -29,6 +31,7 @@ pub static AVX2: Isa = Isa {
     peak: Peak {
         float: peak::float,
         int8: peak::int8,
+        tiles: None,
         read: peak::read,
     },
 };

@@ -13,10 +13,10 @@ use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, 
 const AHEAD: usize = 4096;
 
 /// 32 columns of 16 rows, four columns a vector, unsigned.
-type Quads = [__m512i; 8];
+pub(in crate::isa) type Quads = [__m512i; 8];
 
 /// How this tier unpacks integers.
-trait Unpack: Values {
+pub(in crate::isa) trait Unpack: Values {
     /// The integers of a slab.
     ///
     /// # Safety
@@ -25,7 +25,7 @@ trait Unpack: Values {
 }
 
 /// How this tier scales.
-trait Scale: Fixed {
+pub(in crate::isa) trait Scale: Fixed {
     /// What scales 32 columns.
     type Factors: Copy;
 

@@ -7,8 +7,8 @@ use super::{Attend, Isa, Peak, matmuls};
 use crate::dtype::{GROUP, registry};
 use crate::ops::Gate;
 
-mod matmul_float;
-mod matmul_quant;
+pub(super) mod matmul_float;
+pub(super) mod matmul_quant;
 mod pack;
 mod peak;
 mod quantize;
@@ -16,10 +16,15 @@ mod quantize;
 entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", shared: [4, 4], single: [4, 8]);
 
 /// The table.
-pub static AVX512: Isa = Isa {
+pub static AVX512: Isa = TABLE;
+
+/// Its functions.
+pub(super) const TABLE: Isa = Isa {
     name: "avx512",
+    few: None,
     matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
+    dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,
     scale_row,
     add_row,
@@ -29,12 +34,13 @@ pub static AVX512: Isa = Isa {
     peak: Peak {
         float: peak::float,
         int8: peak::int8,
+        tiles: None,
         read: peak::read,
     },
 };
 
 /// The lanes of a group that has `rows` rows left.
 #[inline]
-fn tail_mask(rows: usize) -> __mmask16 {
+pub(super) fn tail_mask(rows: usize) -> __mmask16 {
     if rows >= GROUP { !0 } else { (1 << rows) - 1 }
 }

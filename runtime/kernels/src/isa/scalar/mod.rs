@@ -14,8 +14,10 @@ use crate::dtype::registry;
 /// The table.
 pub static SCALAR: Isa = Isa {
     name: "scalar",
+    few: None,
     matmul: registry!(matmuls),
     quantize_row: quantize::quantize_row,
+    dequantize_row: quantize::dequantize_row,
     sum_squares: norm::sum_squares,
     scale_row: norm::scale_row,
     add_row: elementwise::add_row,
@@ -25,6 +27,7 @@ pub static SCALAR: Isa = Isa {
     peak: Peak {
         float: peak::float,
         int8: peak::int8,
+        tiles: None,
         read: peak::read,
     },
 };

@@ -36,6 +36,25 @@ pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
     }
 }
 
+/// What a Q8 row of `n` columns stands for: the sum over its planes.
+///
+/// # Safety
+/// `q8` is such a row, `out` valid for writes of `n` floats.
+pub unsafe fn dequantize_row(q8: *const u8, n: usize, out: *mut f32) {
+    for i in 0..n {
+        let plane = |p: usize| {
+            // SAFETY: a byte and a scale of plane `p`.
+            unsafe {
+                let at = q8.add(p * plane_bytes(n));
+                let scale = at.add(n + i / 32 * 4).cast::<f32>().read_unaligned();
+                scale * f32::from(at.add(i).cast::<i8>().read())
+            }
+        };
+        // SAFETY: the caller vouches for the floats.
+        unsafe { out.add(i).write((0..PLANES).map(plane).sum()) };
+    }
+}
+
 /// The scale of a block and what to multiply with; the latter is zero if the bytes are to be zero.
 fn scale(xs: &[f32; 32]) -> (f32, f32) {
     let mut max = 0.0;
