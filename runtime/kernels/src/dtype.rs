@@ -93,12 +93,42 @@ impl DType {
     }
 }
 
-/// Planes of a row of [`ActType::Q8`].
-pub const PLANES: usize = 2;
+/// A row of [`ActType::Q8`]: where its parts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Q8 {
+    /// Elements of the row, a multiple of [`Q8::BLOCK`].
+    pub cols: usize,
+}
 
-/// Bytes of a plane of `cols` elements: bytes, scales, sums.
-pub const fn plane_bytes(cols: usize) -> usize {
-    cols + cols / 32 * 8
+impl Q8 {
+    /// Elements of a block.
+    pub const BLOCK: usize = 32;
+    /// Bytes of a block: those of its elements' high parts, then those of the low ones. A cache line.
+    pub const BLOCK_BYTES: usize = 2 * Self::BLOCK;
+    /// An element is `STEP * high + low`, both of them in -127..=127.
+    pub const STEP: i32 = 255;
+    /// The largest element.
+    pub const MOST: i32 = Self::STEP * 127 + 127;
+
+    /// The blocks.
+    pub const fn blocks(self) -> usize {
+        self.cols / Self::BLOCK
+    }
+
+    /// Where the scales begin, an f32 a block; the bytes of the blocks are before.
+    pub const fn scales(self) -> usize {
+        self.blocks() * Self::BLOCK_BYTES
+    }
+
+    /// Where the sums begin, an i32 a block.
+    pub const fn sums(self) -> usize {
+        self.scales() + 4 * self.blocks()
+    }
+
+    /// Bytes of the row.
+    pub const fn bytes(self) -> usize {
+        self.sums() + 4 * self.blocks()
+    }
 }
 
 /// How activations are stored in the arena.
@@ -111,12 +141,12 @@ pub enum ActType {
     F32,
     /// IEEE half; KV caches only.
     F16,
-    /// Rows quantised in blocks of 32, in [`PLANES`] planes: the second holds what the first left over. A plane is all
-    /// signed bytes, then per block an f32 scale, then per block the i32 sum of its bytes. `x = sum of scale * byte` over
-    /// the planes, `scale = max|x| / 127`, bytes rounded half away from zero. Row length a multiple of 32.
+    /// Rows quantised in blocks of 32 to whole numbers of fifteen bits and a sign, each in two bytes that the 8-bit dot
+    /// products can take: see [`Q8`]. `x = scale * q`, `scale = max|x| / 32512`, rounded half away from zero; then come a
+    /// scale and the sum of `q` for each block. Row length a multiple of 32.
     ///
-    /// One plane is wrong by half a percent of the activations, and a deep model multiplies that; two are wrong by
-    /// 2^-15 of a block's largest, which no gate can see.
+    /// Eight bits alone are wrong by half a percent of the activations, and a deep model multiplies that; sixteen are
+    /// wrong by 2^-16 of a block's largest, which no gate can see.
     Q8,
 }
 
@@ -127,7 +157,7 @@ impl ActType {
         let raw = match self {
             ActType::U32 | ActType::F32 => cols * 4,
             ActType::F16 => cols * 2,
-            ActType::Q8 => PLANES * plane_bytes(cols),
+            ActType::Q8 => Q8 { cols }.bytes(),
         };
         if cols == 1 { raw } else { raw.next_multiple_of(ALIGN) }
     }

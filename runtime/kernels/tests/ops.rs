@@ -2,7 +2,7 @@
 
 mod common;
 
-use ck_kernels::dtype::{ActType, DType, PLANES, plane_bytes};
+use ck_kernels::dtype::{ActType, DType, Q8};
 use ck_kernels::isa::supported;
 use ck_kernels::ops::*;
 use ck_kernels::partition::{Axis, split};
@@ -261,7 +261,7 @@ fn quantised_rows_are_the_primitive_s() {
                     let ran = arena.run(isa, nth, Call::tokens(t), &[&Quantize { x: xs, out, axis }]);
                     for r in 0..t {
                         let at = r * ActType::Q8.row_bytes(k);
-                        let n = PLANES * plane_bytes(k);
+                        let n = Q8 { cols: k }.bytes();
                         assert_eq!(
                             ran.bytes(&out, t)[at..][..n],
                             want.bytes.bytes()[at..][..n],

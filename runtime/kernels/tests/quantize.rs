@@ -2,7 +2,7 @@
 
 mod common;
 
-use ck_kernels::dtype::{ActType, DType, PLANES, plane_bytes};
+use ck_kernels::dtype::{ActType, DType, Q8};
 use ck_kernels::isa::{Isa, by_name, supported};
 use common::{Activations, Rng};
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn to_bf16() -> impl Iterator<Item = &'static Isa> {
 
 fn quantize(isa: &Isa, x: &[f32]) -> Vec<u8> {
     let rows = Activations::new(DType::Q8_0, x.len(), x, isa);
-    rows.bytes.bytes()[..PLANES * plane_bytes(x.len())].to_vec()
+    rows.bytes.bytes()[..Q8 { cols: x.len() }.bytes()].to_vec()
 }
 
 proptest! {
@@ -30,11 +30,11 @@ proptest! {
         let mut rng = Rng::new(seed);
         let scale = 10f32.powi(exp);
         let mut x: Vec<f32> = rng.floats(32 * blocks).iter().map(|x| x * scale).collect();
-        // Values half way between two bytes.
+        // Values half way between two whole numbers.
         for x in x.iter_mut().take(16) {
-            *x = (*x / scale * 126.0).trunc() + 0.5;
+            *x = (*x / scale * 32_000.0).trunc() + 0.5;
         }
-        x[31] = 127.0;
+        x[31] = 32_512.0;
         let want = quantize(by_name("scalar").unwrap(), &x);
         for isa in to_bytes() {
             prop_assert_eq!(&quantize(isa, &x), &want, "{}", isa.name);
@@ -53,22 +53,27 @@ fn bytes_scales_and_sums_are_what_the_format_says() {
         let row = quantize(isa, &x);
         assert!(row.len() <= ActType::Q8.row_bytes(96));
         let word = |at: usize| <[u8; 4]>::try_from(&row[at..at + 4]).unwrap();
-        assert_eq!(f32::from_ne_bytes(word(96)), 31.0 / 127.0);
-        assert_eq!(f32::from_ne_bytes(word(100)), 0.0);
-        assert_eq!(f32::from_ne_bytes(word(104)), 4.0 / 127.0);
+        let scales = [0, 1, 2].map(|b| f32::from_ne_bytes(word(192 + 4 * b)));
+        assert_eq!(scales, [31.0 / 32_512.0, 0.0, 4.0 / 32_512.0]);
+        let whole = |b: usize, i: usize| {
+            let at = |part: usize| i32::from(row[64 * b + 32 * part + i] as i8);
+            255 * at(0) + at(1)
+        };
         assert_eq!(
-            (row[0] as i8, row[31] as i8, row[32], row[64] as i8),
-            (-127, 127, 0, -127)
+            [whole(0, 0), whole(0, 31), whole(1, 0), whole(2, 0)],
+            [-32_512, 32_512, 0, -32_512]
         );
+        // 29 / 31 of 32512, rounded.
+        assert_eq!(whole(0, 30), 30_414);
         for b in 0..3 {
-            let sum: i32 = row[32 * b..][..32].iter().map(|q| i32::from(*q as i8)).sum();
-            assert_eq!(i32::from_ne_bytes(word(108 + 4 * b)), sum);
+            let sum: i32 = (0..32).map(|i| whole(b, i)).sum();
+            assert_eq!(i32::from_ne_bytes(word(204 + 4 * b)), sum);
         }
     }
 }
 
 #[test]
-fn the_second_plane_holds_what_the_first_left_over() {
+fn fifteen_bits_and_a_sign_are_what_a_block_keeps() {
     for isa in to_bytes() {
         let x = Rng::new(7).floats(256);
         let rows = Activations::new(DType::Q8_0, x.len(), &x, isa);
@@ -76,7 +81,7 @@ fn the_second_plane_holds_what_the_first_left_over() {
             let most = block.iter().fold(0f32, |m, x| m.max(x.abs()));
             for (x, got) in block.iter().zip(got) {
                 assert!(
-                    (f64::from(*x) - got).abs() <= f64::from(most) / 32_000.0,
+                    (f64::from(*x) - got).abs() <= f64::from(most) / 64_000.0,
                     "{}: {x} {got}",
                     isa.name
                 );
@@ -93,10 +98,10 @@ fn what_is_not_a_number_is_not_swallowed() {
                 let mut x = [1.0; 64];
                 x[at] = bad;
                 let row = quantize(isa, &x);
-                let scale = f32::from_ne_bytes(row[64..68].try_into().unwrap());
+                let scale = f32::from_ne_bytes(row[128..132].try_into().unwrap());
                 assert_eq!(scale.is_nan(), bad.is_nan(), "{} {bad} at {at}", isa.name);
                 assert!(!scale.is_finite());
-                assert!(row[..32].iter().all(|q| *q == 0) && row[32..64].iter().all(|q| *q == 127));
+                assert!(row[..64].iter().all(|q| *q == 0) && row[64..128].iter().all(|q| *q == 127));
             }
         }
     }
@@ -116,7 +121,7 @@ fn for_tiles_every_element_is_rounded_once() {
         }
         let row = rows.bytes.bytes();
         for (b, block) in got.chunks(32).enumerate() {
-            let sum = f32::from_ne_bytes(*row[x.len() + 4 * b..].first_chunk().expect("a sum"));
+            let sum = f32::from_ne_bytes(*row[2 * x.len() + 4 * b..].first_chunk().expect("a sum"));
             assert!((f64::from(sum) - block.iter().sum::<f64>()).abs() < 1e-5, "block {b}");
         }
     }
@@ -132,7 +137,7 @@ fn for_tiles_what_is_not_a_number_stays() {
                 let rows = Activations::new(DType::Q8_0, 64, &x, isa);
                 let got = rows.row(0)[at];
                 assert!(got.is_nan() == bad.is_nan() && !got.is_finite(), "{bad} at {at}");
-                let sum = f32::from_ne_bytes(*rows.bytes.bytes()[64..].first_chunk().expect("a sum"));
+                let sum = f32::from_ne_bytes(*rows.bytes.bytes()[128..].first_chunk().expect("a sum"));
                 assert!(!sum.is_finite());
             }
         }

@@ -1,6 +1,6 @@
 //! Poison: what stands in bytes that hold no value.
 
-use ck_kernels::dtype::{ActType, PLANES, plane_bytes};
+use ck_kernels::dtype::{ActType, Q8};
 
 use super::What;
 
@@ -11,14 +11,8 @@ pub const F32: u32 = 0x7FB4_A000;
 /// In f16: a signalling NaN, the one that [`F32`] becomes when it is rounded, but for the quiet bit.
 pub const F16: u16 = 0x7DA5;
 
-/// In integers: no id of any vocabulary, no sum of 32 signed bytes.
+/// In integers: no id of any vocabulary, no sum of 32 numbers of sixteen bits.
 pub const WORD: u32 = 0xA5A5_A5A5;
-
-/// Elements of a block of [`ActType::Q8`].
-const BLOCK: usize = 32;
-
-/// Bytes of the scale, and of the sum, of a block.
-const SCALE: usize = 4;
 
 /// What is wrong with an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +35,8 @@ pub(super) fn byte(what: &What, i: usize) -> u8 {
     };
     match what {
         What::Rows(slot, _) if slot.act == ActType::Q8 => {
-            // Bytes, then scales, then sums, as often as there are planes; the rest of the row is padding.
-            let (row, plane) = (i % slot.stride(), plane_bytes(slot.cols));
-            let scales = slot.cols..slot.cols + slot.cols / BLOCK * SCALE;
-            let scale = row < PLANES * plane && scales.contains(&(row % plane));
+            let row = Q8 { cols: slot.cols };
+            let scale = (row.scales()..row.sums()).contains(&(i % slot.stride()));
             if scale { float } else { element(slot.act, i) }
         }
         What::Rows(slot, _) => element(slot.act, i),
@@ -59,17 +51,16 @@ pub(super) fn look(act: ActType, cols: usize, row: &[u8]) -> Option<Found> {
         ActType::F32 => singles(&row[..4 * cols], 0),
         ActType::F16 => halves(&row[..2 * cols], 0),
         ActType::U32 => words(&row[..4 * cols], 0),
-        ActType::Q8 => (0..PLANES).find_map(|plane| {
-            let start = plane * plane_bytes(cols);
-            let (bytes, rest) = row[start..start + plane_bytes(cols)].split_at(cols);
-            let (scales, sums) = rest.split_at(cols / BLOCK * SCALE);
+        ActType::Q8 => {
+            let q8 = Q8 { cols };
+            let (scales, sums) = (q8.scales(), q8.sums());
             // Rounding makes the largest byte of a block 127: no block is all of one smaller byte.
-            let mut blocks = bytes.chunks_exact(BLOCK);
+            let mut blocks = row[..scales].chunks_exact(Q8::BLOCK_BYTES);
             let unwritten = blocks.position(|block| block.iter().all(|b| *b == WORD as u8));
-            singles(scales, start + cols)
-                .or_else(|| words(sums, start + cols + scales.len()))
-                .or_else(|| unwritten.map(|block| (start + block * BLOCK, Bad::Unwritten, WORD)))
-        }),
+            singles(&row[scales..sums], scales)
+                .or_else(|| words(&row[sums..q8.bytes()], sums))
+                .or_else(|| unwritten.map(|block| (block * Q8::BLOCK_BYTES, Bad::Unwritten, WORD)))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::io::Cursor;
 
-use ck_kernels::dtype::{ActType, PLANES, plane_bytes};
+use ck_kernels::dtype::{ActType, Q8};
 use ck_kernels::ops::{Cache, Ctx, Kernel, Slot};
 use ck_kernels::partition::Axis;
 
@@ -411,15 +411,15 @@ fn poison_is_recognised_in_every_type() {
             _ => 4,
         };
         let elements = match act {
-            ActType::Q8 => PLANES * plane_bytes(cols) / size,
+            ActType::Q8 => Q8 { cols }.bytes() / size,
             _ => cols,
         };
         for i in 0..elements {
             let mut clean = vec![0; row.len()];
             let bytes = i * size..(i + 1) * size;
-            let quants = act == ActType::Q8 && bytes.start % plane_bytes(cols) < cols;
+            let quants = act == ActType::Q8 && bytes.start < Q8 { cols }.scales();
             let bytes = if quants {
-                bytes.start / 32 * 32..bytes.start / 32 * 32 + 32
+                bytes.start / 64 * 64..bytes.start / 64 * 64 + 64
             } else {
                 bytes
             };

@@ -66,8 +66,8 @@ fn elements(dtype: &str, shape: &[u64]) -> Option<u128> {
 fn activation(dtype: &str, shape: &[u64]) -> Option<u128> {
     let (rows, cols) = (u128::from(shape[0]), u128::from(shape[1]));
     let row = match dtype {
-        // Two planes of bytes, each with a scale and a sum for a block of 32.
-        "q8" if cols % 32 == 0 => 2 * (cols + cols / 32 * 8),
+        // Two bytes an element, a scale and a sum for a block of 32.
+        "q8" if cols % 32 == 0 => 2 * cols + cols / 32 * 8,
         _ => elements(dtype, &shape[1..])?,
     };
     let row = if cols == 1 { row } else { row.next_multiple_of(LINE) };

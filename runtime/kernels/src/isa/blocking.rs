@@ -8,7 +8,7 @@
 use core::mem::MaybeUninit;
 
 use super::Matmul;
-use crate::dtype::{DType, GROUP, PLANES, plane_bytes};
+use crate::dtype::{DType, GROUP, Q8};
 use crate::quant::{Affine, Centred, Scales, SubAffine, SubCentred};
 
 /// Tokens of the largest tile.
@@ -40,7 +40,7 @@ pub trait Stage: Sized {
     unsafe fn fill<const T: usize>(&mut self, m: &Matmul, t0: usize, k0: usize, cols: usize, fix: Fix);
 }
 
-/// What a quantised format wants to know of the sums of the activations' bytes.
+/// What a quantised format wants to know of the sums of the activations.
 #[derive(Clone, Copy)]
 pub enum Fix {
     /// Nothing.
@@ -208,50 +208,31 @@ impl Stage for Floats {
     }
 }
 
-/// Bytes between the rows of a [`Bytes`] beyond its columns: a cache line.
+/// Bytes between the rows of a [`Quants`] beyond its columns: a cache line.
 const BYTE_PAD: usize = 64;
 
-/// Q8 activations, plane by plane.
-pub struct Bytes([Plane; PLANES]);
+/// Columns of a chunk of Q8 activations, times the tokens of a tile of several.
+const QUANT_AREA: usize = 4096;
 
-impl Bytes {
-    /// The planes, in the order in which they are added.
-    #[inline(always)]
-    pub const fn planes(&self) -> &[Plane; PLANES] {
-        &self.0
-    }
-}
+/// Columns of a chunk of Q8 activations for one token.
+const QUANT_ALONE: usize = 2 * QUANT_AREA;
 
-/// Columns of a chunk of a plane, times the tokens of a tile of several.
-const PLANE_AREA: usize = 4096;
-
-/// Columns of a chunk of a plane for one token.
-const PLANE_ALONE: usize = 2 * PLANE_AREA;
-
-/// A plane of Q8 activations: dense bytes, and per 32 columns the tokens' scales and fixes side by side.
+/// Q8 activations: dense blocks, and per block the tokens' scales and fixes side by side.
 #[repr(C, align(64))]
-pub struct Plane {
-    bytes: [MaybeUninit<i8>; PLANE_ALONE + MOST_TOKENS * BYTE_PAD],
-    scales: [MaybeUninit<f32>; PLANE_ALONE / 32],
-    fixes: [MaybeUninit<i32>; PLANE_ALONE / 16],
+pub struct Quants {
+    bytes: [MaybeUninit<i8>; 2 * QUANT_ALONE + MOST_TOKENS * BYTE_PAD],
+    scales: [MaybeUninit<f32>; QUANT_ALONE / 32],
+    fixes: [MaybeUninit<i32>; QUANT_ALONE / 16],
 }
 
-impl Plane {
-    const fn new() -> Self {
-        Self {
-            bytes: [MaybeUninit::uninit(); _],
-            scales: [MaybeUninit::uninit(); _],
-            fixes: [MaybeUninit::uninit(); _],
-        }
-    }
-
+impl Quants {
     /// Bytes from one token to the next.
     #[inline(always)]
     pub const fn stride<const T: usize>() -> usize {
-        PLANE_AREA / T + BYTE_PAD
+        2 * QUANT_AREA / T + BYTE_PAD
     }
 
-    /// The columns of token `t`.
+    /// The blocks of token `t`.
     #[inline(always)]
     pub const fn row<const T: usize>(&self, t: usize) -> *const i8 {
         self.bytes.as_ptr().wrapping_add(t * Self::stride::<T>()).cast()
@@ -270,40 +251,32 @@ impl Plane {
     }
 }
 
-impl Stage for Bytes {
-    const AREA: usize = PLANE_AREA;
-    const ALONE: usize = PLANE_ALONE;
+impl Stage for Quants {
+    const AREA: usize = QUANT_AREA;
+    const ALONE: usize = QUANT_ALONE;
 
     fn new() -> Self {
-        Self([const { Plane::new() }; PLANES])
+        Self {
+            bytes: [MaybeUninit::uninit(); _],
+            scales: [MaybeUninit::uninit(); _],
+            fixes: [MaybeUninit::uninit(); _],
+        }
     }
 
     unsafe fn fill<const T: usize>(&mut self, m: &Matmul, t0: usize, k0: usize, cols: usize, fix: Fix) {
-        for (i, plane) in self.0.iter_mut().enumerate() {
-            // SAFETY: passed on; the planes of a row follow each other.
-            unsafe { plane.fill::<T>(m, i * plane_bytes(m.k), t0, k0, cols, fix) };
-        }
-    }
-}
-
-impl Plane {
-    /// Copies from the plane that begins `at` bytes into each row.
-    ///
-    /// # Safety
-    /// As [`Stage::fill`].
-    unsafe fn fill<const T: usize>(&mut self, m: &Matmul, at: usize, t0: usize, k0: usize, cols: usize, fix: Fix) {
-        let blocks = cols / 32;
+        let (row, first, blocks) = (Q8 { cols: m.k }, k0 / Q8::BLOCK, cols / Q8::BLOCK);
         for t in 0..T {
             let to = self.row::<T>(t).cast_mut();
-            // SAFETY: the source is a plane of `m.k` columns; one row of `PLANE_ALONE` bytes, or `T` of
-            // `PLANE_AREA / T` and a pad each, fit.
+            // SAFETY: the source is a row of `m.k` columns; one row of `QUANT_ALONE` columns, or `T` of `QUANT_AREA / T`
+            // and a pad each, fit.
             let (bytes, scales, sums) = unsafe {
-                let row = m.x.add((t0 + t) * m.x_stride + at);
-                core::ptr::copy_nonoverlapping(row.add(k0).cast(), to, cols);
+                let x = m.x.add((t0 + t) * m.x_stride);
+                let bytes = x.add(first * Q8::BLOCK_BYTES).cast::<i8>();
+                core::ptr::copy_nonoverlapping(bytes, to, blocks * Q8::BLOCK_BYTES);
                 (
-                    core::slice::from_raw_parts(row.add(k0).cast::<i8>(), cols),
-                    core::slice::from_raw_parts(row.add(m.k).cast::<f32>().add(k0 / 32), blocks),
-                    core::slice::from_raw_parts(row.add(m.k + m.k / 8).cast::<i32>().add(k0 / 32), blocks),
+                    core::slice::from_raw_parts(bytes, blocks * Q8::BLOCK_BYTES),
+                    core::slice::from_raw_parts(x.add(row.scales()).cast::<f32>().add(first), blocks),
+                    core::slice::from_raw_parts(x.add(row.sums()).cast::<i32>().add(first), blocks),
                 )
             };
             for (to, from) in self.scales.as_chunks_mut::<T>().0.iter_mut().zip(scales) {
@@ -313,14 +286,21 @@ impl Plane {
             match fix {
                 Fix::None => {}
                 Fix::Whole(by) => fixes.zip(sums).for_each(|(to, s)| _ = to[t].write(by * s)),
-                Fix::Halves(by) => fixes.zip(bytes.as_chunks::<16>().0).for_each(|(to, q)| {
-                    let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
-                    to[t].write(by * sum);
-                }),
+                Fix::Halves(by) => {
+                    let halves = bytes.as_chunks::<{ Q8::BLOCK_BYTES }>().0.iter().flat_map(half_sums);
+                    fixes.zip(halves).for_each(|(to, s)| _ = to[t].write(by * s));
+                }
                 Fix::Scaled => fixes.zip(scales).zip(sums).for_each(|((to, d), s)| {
                     to[t].write((d * *s as f32).to_bits().cast_signed());
                 }),
             }
         }
     }
+}
+
+/// The sums of the first 16 elements of a block and of the others.
+#[inline(always)]
+fn half_sums(block: &[i8; Q8::BLOCK_BYTES]) -> [i32; 2] {
+    let [a, b, c, d] = [0, 16, 32, 48].map(|at| block[at..at + 16].iter().map(|q| i32::from(*q)).sum::<i32>());
+    [Q8::STEP * a + c, Q8::STEP * b + d]
 }

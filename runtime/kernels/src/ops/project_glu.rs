@@ -1,9 +1,9 @@
 //! The two projections of a gated MLP together with its activation.
 
 use super::project::{Inputs, Workspace};
-use super::rows::{Q8Row, Rows};
+use super::rows::Rows;
 use super::{Ctx, Gate, Kernel, Slot, Source, Vector, Weight, source};
-use crate::dtype::{ActType, GROUP};
+use crate::dtype::{ActType, GROUP, Q8};
 use crate::partition::{Axis, Share, common_multiple};
 
 /// Tokens of a tile.
@@ -44,7 +44,7 @@ impl ProjectGlu {
     /// where they are quantised.
     pub const fn share(&self, tokens: usize, ith: usize, nth: usize) -> Share {
         let unit = match self.out.act {
-            ActType::Q8 => common_multiple(GROUP, Q8Row::BLOCK),
+            ActType::Q8 => common_multiple(GROUP, Q8::BLOCK),
             ActType::U32 | ActType::F32 | ActType::F16 => GROUP,
         };
         self.axis.share_in(unit, tokens, self.gate.rows, ith, nth)

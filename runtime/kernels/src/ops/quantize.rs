@@ -1,9 +1,9 @@
 //! Activations to Q8.
 
-use super::rows::{Q8Row, Rows};
+use super::rows::Rows;
 use super::source::{self, Outputs};
 use super::{Ctx, Kernel, Slot, Source};
-use crate::dtype::ActType;
+use crate::dtype::{ActType, Q8};
 use crate::partition::Axis;
 
 /// `out = q8(x)`: for projections that share an unfused input.
@@ -25,9 +25,7 @@ impl Kernel for Quantize {
     unsafe fn run(&self, ctx: &Ctx<'_>) {
         let rows = Rows::of(ctx, &self.out, ctx.tokens, ActType::Q8);
         assert!(self.x.cols == rows.cols(), "rows of different lengths");
-        let share = self
-            .axis
-            .share_in(Q8Row::BLOCK, ctx.tokens, rows.cols(), ctx.ith, ctx.nth);
+        let share = self.axis.share_in(Q8::BLOCK, ctx.tokens, rows.cols(), ctx.ith, ctx.nth);
         for t in share.tokens {
             let outputs = Outputs {
                 f32: None,

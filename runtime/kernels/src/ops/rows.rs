@@ -1,7 +1,7 @@
 //! Typed views of slots: every address a kernel hands to a primitive is checked here.
 
 use super::{Ctx, Slot, Vector, Weight};
-use crate::dtype::{ActType, GROUP, PLANES, plane_bytes};
+use crate::dtype::{ActType, GROUP, Q8};
 
 /// Rows of f32 or Q8 inside the arena.
 #[derive(Clone, Copy)]
@@ -79,23 +79,21 @@ impl Rows {
     }
 }
 
-/// One Q8 row ([`ActType::Q8`]): planes of bytes, scales, sums.
+/// One Q8 row ([`ActType::Q8`]) in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Q8Row {
     start: *mut u8,
-    cols: usize,
+    row: Q8,
 }
 
 impl Q8Row {
-    /// Elements of a block.
-    pub(super) const BLOCK: usize = 32;
-    /// Bytes of a scale, and of a sum.
-    const WORD: usize = 4;
-
     /// The row of `cols` elements at `start`, which is valid for [`ActType::row_bytes`] of them.
     pub(super) fn new(start: *mut u8, cols: usize) -> Q8Row {
-        assert!(cols.is_multiple_of(Q8Row::BLOCK), "a Q8 row is whole blocks");
-        Q8Row { start, cols }
+        assert!(cols.is_multiple_of(Q8::BLOCK), "a Q8 row is whole blocks");
+        Q8Row {
+            start,
+            row: Q8 { cols },
+        }
     }
 
     /// Copies `piece`, a whole Q8 row, into this row at column `col`.
@@ -104,23 +102,20 @@ impl Q8Row {
     /// Both rows are valid memory and do not overlap.
     pub(super) unsafe fn put(&self, col: usize, piece: &Q8Row) {
         assert!(
-            col.is_multiple_of(Q8Row::BLOCK) && col + piece.cols <= self.cols,
+            col.is_multiple_of(Q8::BLOCK) && col + piece.row.cols <= self.row.cols,
             "piece outside its row"
         );
-        let (at, n) = (
-            col / Q8Row::BLOCK * Q8Row::WORD,
-            piece.cols / Q8Row::BLOCK * Q8Row::WORD,
-        );
-        let scales = self.cols / Q8Row::BLOCK * Q8Row::WORD;
-        for plane in 0..PLANES {
-            // SAFETY: the piece lies inside the row, as just checked; each part of each plane is inside its own part.
+        let (first, blocks) = (col / Q8::BLOCK, piece.row.blocks());
+        let parts = [
+            (0, 0, Q8::BLOCK_BYTES),
+            (piece.row.scales(), self.row.scales(), 4),
+            (piece.row.sums(), self.row.sums(), 4),
+        ];
+        for (from, to, size) in parts {
+            // SAFETY: the piece lies inside the row, as just checked; each part is inside its own part.
             unsafe {
-                let from = piece.start.add(plane * plane_bytes(piece.cols));
-                let to = self.start.add(plane * plane_bytes(self.cols));
-                from.copy_to_nonoverlapping(to.add(col), piece.cols);
-                let (from, to) = (from.add(piece.cols), to.add(self.cols));
-                from.copy_to_nonoverlapping(to.add(at), n);
-                from.add(n).copy_to_nonoverlapping(to.add(scales + at), n);
+                let to = self.start.add(to + first * size);
+                piece.start.add(from).copy_to_nonoverlapping(to, blocks * size);
             }
         }
     }

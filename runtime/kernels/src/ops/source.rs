@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use super::rows::{Q8Row, Rows};
 use super::{Ctx, Norm, Source, embed};
-use crate::dtype::ActType;
+use crate::dtype::{ActType, Q8};
 use crate::math;
 
 /// Columns of a piece. A multiple of every block length, so that pieces are whole blocks; sums run over the same
@@ -164,7 +164,7 @@ pub(super) unsafe fn write_row(
 /// `x` is valid for `cols.len()` reads, `out` for its row.
 pub(super) unsafe fn quantize(ctx: &Ctx<'_>, x: *const f32, cols: Range<usize>, out: &Q8Row) {
     assert!(
-        cols.len() <= PIECE && cols.len().is_multiple_of(Q8Row::BLOCK),
+        cols.len() <= PIECE && cols.len().is_multiple_of(Q8::BLOCK),
         "whole blocks, a piece at a time"
     );
     let mut piece = Q8Piece([0; ActType::Q8.row_bytes(PIECE)]);

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use super::pairs::{self, Pairs};
 use super::tiles::{BATCH, ROWS, Tile, Unit};
-use crate::dtype::{GROUP, plane_bytes};
+use crate::dtype::{GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::avx512::matmul_quant::{Scale, Unpack};
 use crate::isa::avx512::tail_mask;
@@ -170,17 +170,16 @@ impl Stage {
         for t in 0..tokens.next_multiple_of(ROWS) {
             let tiles = &mut self.tiles[t / ROWS];
             let used = if t < tokens { chunk.blocks } else { 0 };
-            // SAFETY: block `first + b` of both planes of the row, a row of a tile.
+            // SAFETY: block `first + b` of the row, a row of a tile.
             unsafe {
-                let low = m.x.wrapping_add((t0 + t) * m.x_stride + 32 * chunk.first);
-                let high = low.wrapping_add(plane_bytes(m.k));
-                let sums =
-                    m.x.wrapping_add((t0 + t) * m.x_stride + m.k + 4 * chunk.first)
-                        .cast::<f32>();
+                let row = m.x.wrapping_add((t0 + t) * m.x_stride);
+                let bytes = row.wrapping_add(chunk.first * Q8::BLOCK_BYTES);
+                let sums = row
+                    .wrapping_add(Q8 { cols: m.k }.scales() + 4 * chunk.first)
+                    .cast::<f32>();
                 for b in 0..used {
-                    let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.add(32 * b).cast()));
-                    let both = _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.add(32 * b).cast()));
-                    _mm512_store_si512(tiles[b].as_mut_ptr().cast::<__m512i>().add(t % ROWS), both);
+                    let block = _mm512_loadu_si512(bytes.add(b * Q8::BLOCK_BYTES).cast());
+                    _mm512_store_si512(tiles[b].as_mut_ptr().cast::<__m512i>().add(t % ROWS), block);
                     self.sums[b][t].write(*sums.add(b));
                 }
                 for b in used..chunk.blocks.next_multiple_of(BATCH) {

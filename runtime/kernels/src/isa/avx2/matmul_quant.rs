@@ -5,15 +5,15 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::{load, store, tail_masks};
-use crate::dtype::{DType, GROUP, PLANES};
+use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
-use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel, Plane};
+use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel, Quants};
 use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
 
 /// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
 const AHEAD: usize = 4096;
 
-/// Where the activations of 32 columns of some tokens are, in one plane.
+/// Where the activations of 32 columns of some tokens are.
 #[derive(Clone, Copy)]
 struct X {
     bytes: *const i8,
@@ -49,17 +49,11 @@ trait Unpack: Values {
 /// How this tier scales.
 trait Scale: Fixed {
     /// Adds to each token's sums the products of its bytes with columns `32 j..32 j + 32` of a block's rows
-    /// `8 h..8 h + 8`, scaled, plane by plane.
+    /// `8 h..8 h + 8`, scaled.
     ///
     /// # Safety
     /// The block is there and has that many columns; what `x` points to is there.
-    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
-        acc: &mut [[__m256; 2]; N],
-        block: *const u8,
-        j: usize,
-        h: usize,
-        x: &[X; P],
-    );
+    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X);
 }
 
 /// Blocks that this tier multiplies.
@@ -77,10 +71,10 @@ impl<B: Packed> Kernel for Blocks<B> {
     } else {
         <B::Scales>::FIX
     };
-    type Stage = blocking::Bytes;
+    type Stage = Quants;
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn panel<const T: usize>(p: &Panel, x: &blocking::Bytes) {
+    unsafe fn panel<const T: usize>(p: &Panel, x: &Quants) {
         // SAFETY: passed on.
         unsafe { panel::<B, T>(p, x) }
     }
@@ -172,23 +166,15 @@ impl Unpack for Sixes {
 impl<const BIAS: i32> Scale for Centred<BIAS> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
-        acc: &mut [[__m256; 2]; N],
-        block: *const u8,
-        j: usize,
-        h: usize,
-        x: &[X; P],
-    ) {
+    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
         // SAFETY: 16 halves, then slabs.
         unsafe {
-            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
             let d = halves(block, h);
-            for (x, ints) in x.iter().zip(&ints) {
-                for t in 0..N {
-                    let int = fixed::<V>(ints[t], x.fixes.wrapping_add(t));
-                    let scale = _mm256_mul_ps(d, _mm256_set1_ps(*x.scales.add(t)));
-                    acc[t][h] = _mm256_fmadd_ps(int, scale, acc[t][h]);
-                }
+            for t in 0..N {
+                let int = fixed::<V>(ints[t], x.fixes.wrapping_add(t));
+                let scale = _mm256_mul_ps(d, _mm256_set1_ps(*x.scales.add(t)));
+                acc[t][h] = _mm256_fmadd_ps(int, scale, acc[t][h]);
             }
         }
     }
@@ -197,23 +183,15 @@ impl<const BIAS: i32> Scale for Centred<BIAS> {
 impl Scale for Affine {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
-        acc: &mut [[__m256; 2]; N],
-        block: *const u8,
-        j: usize,
-        h: usize,
-        x: &[X; P],
-    ) {
+    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
         // SAFETY: twice 16 halves, then slabs.
         unsafe {
-            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
             let (d, m) = (halves(block, h), halves(block.add(2 * GROUP), h));
-            for (x, ints) in x.iter().zip(&ints) {
-                for t in 0..N {
-                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
-                    let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
-                    acc[t][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
-                }
+            for t in 0..N {
+                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
+                let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
+                acc[t][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
             }
         }
     }
@@ -222,16 +200,10 @@ impl Scale for Affine {
 impl Scale for SubAffine {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
-        acc: &mut [[__m256; 2]; N],
-        block: *const u8,
-        j: usize,
-        h: usize,
-        x: &[X; P],
-    ) {
+    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
         // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then slabs.
         unsafe {
-            let ints = dot::<V, N, P>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
+            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
             let byte = |i: usize| _mm_loadl_epi64(block.add((4 + i) * GROUP + 8 * h).cast());
             // See `quant::scale_min`.
             let (sc, min) = if j < 4 {
@@ -249,12 +221,10 @@ impl Scale for SubAffine {
             let float = |b| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
             let d = _mm256_mul_ps(halves(block, h), float(sc));
             let dmin = _mm256_mul_ps(halves(block.add(2 * GROUP), h), float(min));
-            for (x, ints) in x.iter().zip(&ints) {
-                for t in 0..N {
-                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
-                    let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
-                    acc[t][h] = _mm256_fnmadd_ps(dmin, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
-                }
+            for t in 0..N {
+                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
+                let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
+                acc[t][h] = _mm256_fnmadd_ps(dmin, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
             }
         }
     }
@@ -263,39 +233,29 @@ impl Scale for SubAffine {
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize, const P: usize>(
-        acc: &mut [[__m256; 2]; N],
-        block: *const u8,
-        j: usize,
-        h: usize,
-        x: &[X; P],
-    ) {
+    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
         // SAFETY: 16 `d`, sixteen times 16 bytes, then slabs.
         unsafe {
             let d = halves(block, h);
-            let mut both = [[_mm256_setzero_ps(); N]; P];
+            let mut both = [_mm256_setzero_ps(); N];
             for part in 0..2 {
                 let slab = block.add(Self::HEADER + j * V::SLAB);
-                let ints = dot::<V, N, P>(slab, h, 4 * part..4 * part + 4, x);
+                let ints = dot::<V, N>(slab, h, 4 * part..4 * part + 4, x);
                 let at = block.add((2 + 2 * j + part) * GROUP + 8 * h);
                 let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
                 let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc));
-                for (p, x) in x.iter().enumerate() {
-                    for t in 0..N {
-                        let int = fixed::<V>(ints[p][t], x.fixes.wrapping_add(part * x.fix_stride + t));
-                        // Not an `fma` with zero, which would turn -0 to 0.
-                        both[p][t] = if part == 0 {
-                            _mm256_mul_ps(int, scale)
-                        } else {
-                            _mm256_fmadd_ps(int, scale, both[p][t])
-                        };
-                    }
+                for t in 0..N {
+                    let int = fixed::<V>(ints[t], x.fixes.wrapping_add(part * x.fix_stride + t));
+                    // Not an `fma` with zero, which would turn -0 to 0.
+                    both[t] = if part == 0 {
+                        _mm256_mul_ps(int, scale)
+                    } else {
+                        _mm256_fmadd_ps(int, scale, both[t])
+                    };
                 }
             }
-            for (x, both) in x.iter().zip(&both) {
-                for t in 0..N {
-                    acc[t][h] = _mm256_fmadd_ps(both[t], _mm256_set1_ps(*x.scales.add(t)), acc[t][h]);
-                }
+            for t in 0..N {
+                acc[t][h] = _mm256_fmadd_ps(both[t], _mm256_set1_ps(*x.scales.add(t)), acc[t][h]);
             }
         }
     }
@@ -346,12 +306,19 @@ fn join(low: [__m256i; 2], upper: [__m256i; 2], mask: __m256i) -> [__m256i; 2] {
     [0, 1].map(|i| _mm256_or_si256(low[i], _mm256_and_si256(upper[i], mask)))
 }
 
-/// Bytes `4 q..4 q + 4` of token `t` in every lane.
+/// High or low bytes `4 q..4 q + 4` of token `t` in every lane.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn quad(x: &X, t: usize, q: usize) -> __m256i {
+unsafe fn quad(x: &X, part: usize, t: usize, q: usize) -> __m256i {
     // SAFETY: passed on.
-    unsafe { _mm256_set1_epi32(x.bytes.add(t * x.stride + 4 * q).cast::<i32>().read_unaligned()) }
+    unsafe {
+        _mm256_set1_epi32(
+            x.bytes
+                .add(t * x.stride + part * Q8::BLOCK + 4 * q)
+                .cast::<i32>()
+                .read_unaligned(),
+        )
+    }
 }
 
 /// Sums of neighbouring words.
@@ -361,15 +328,38 @@ fn pairs(words: __m256i) -> __m256i {
     _mm256_madd_epi16(words, _mm256_set1_epi16(1))
 }
 
-/// Products of some quads, an even number, of half `h` of a slab with those of every plane and token. As many are added
-/// as words as fit.
+/// Products of some quads, an even number, of half `h` of a slab with those of every token.
+///
+/// Weights are unpacked once for high and low bytes, where the sums of both fit the registers.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn dot<V: Unpack, const N: usize, const P: usize>(
+unsafe fn dot<V: Unpack, const N: usize>(slab: *const u8, h: usize, quads: Range<usize>, x: &X) -> [__m256i; N] {
+    // SAFETY: passed on.
+    let [high, low] = unsafe {
+        if N <= 2 {
+            parts::<V, N, 2>(slab, h, quads, x, 0)
+        } else {
+            let [high] = parts::<V, N, 1>(slab, h, quads.clone(), x, 0);
+            let [low] = parts::<V, N, 1>(slab, h, quads, x, 1);
+            [high, low]
+        }
+    };
+    const { assert!(Q8::STEP == (1 << 8) - 1) };
+    core::array::from_fn(|t| {
+        let high = _mm256_sub_epi32(_mm256_slli_epi32::<8>(high[t]), high[t]);
+        _mm256_add_epi32(low[t], high)
+    })
+}
+
+/// The same with the `P` parts from `first`, high or low. As many products are added as words as fit.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn parts<V: Unpack, const N: usize, const P: usize>(
     slab: *const u8,
     h: usize,
     quads: Range<usize>,
-    x: &[X; P],
+    x: &X,
+    first: usize,
 ) -> [[__m256i; N]; P] {
     let mut ints = [[_mm256_setzero_si256(); N]; P];
     let mut words = ints;
@@ -381,7 +371,7 @@ unsafe fn dot<V: Unpack, const N: usize, const P: usize>(
             for p in 0..P {
                 for t in 0..N {
                     // SAFETY: passed on.
-                    let products = unsafe { V::products(w[i], quad(&x[p], t, q)) };
+                    let products = unsafe { V::products(w[i], quad(x, first + p, t, q)) };
                     words[p][t] = if q == quads.start || q % V::FIT == 0 {
                         products
                     } else {
@@ -405,7 +395,7 @@ unsafe fn dot<V: Unpack, const N: usize, const P: usize>(
 /// Four tokens at once at most: more sums would not fit the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
+unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &Quants) {
     for g in 0..p.rows.div_ceil(GROUP) {
         // SAFETY: the groups are in the panel, the tokens in the stage.
         unsafe {
@@ -423,7 +413,7 @@ unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
 /// Group `g` with `N` tokens from `t0` of the stage.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t0: usize, x: &blocking::Bytes) {
+unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t0: usize, x: &Quants) {
     let mut w = p.w.wrapping_add(g * p.group_bytes);
     let masks = tail_masks(p.rows - g * GROUP);
     let out = |t: usize| p.out.wrapping_add((t0 + t) * p.out_stride + g * GROUP);
@@ -444,28 +434,16 @@ unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t
             for line in 0..step_bytes.div_ceil(64) {
                 _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(j * step_bytes + line * 64 + AHEAD).cast());
             }
-            let planes: [X; PLANES] = core::array::from_fn(|i| {
-                let x = &x.planes()[i];
-                X {
-                    bytes: x.row::<T>(t0).wrapping_add(at * 32),
-                    stride: Plane::stride::<T>(),
-                    scales: x.scales().wrapping_add(at * T + t0),
-                    fixes: x.fixes().wrapping_add(at * fixes * T + t0),
-                    fix_stride: T,
-                }
-            });
-            // SAFETY: the block is in the chunk, the same columns are in the stage.
-            unsafe {
-                for h in 0..2 {
-                    // Unpacked once for both planes, where their sums fit the registers.
-                    if N <= 2 {
-                        <B::Scales>::add::<B::Values, N, PLANES>(&mut acc, w, j, h, &planes);
-                    } else {
-                        for x in planes {
-                            <B::Scales>::add::<B::Values, N, 1>(&mut acc, w, j, h, &[x]);
-                        }
-                    }
-                }
+            let x = X {
+                bytes: x.row::<T>(t0).wrapping_add(at * Q8::BLOCK_BYTES),
+                stride: Quants::stride::<T>(),
+                scales: x.scales().wrapping_add(at * T + t0),
+                fixes: x.fixes().wrapping_add(at * fixes * T + t0),
+                fix_stride: T,
+            };
+            for h in 0..2 {
+                // SAFETY: the block is in the chunk, the same columns are in the stage.
+                unsafe { <B::Scales>::add::<B::Values, N>(&mut acc, w, j, h, &x) };
             }
             at += 1;
         }

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
 use super::tail_mask;
-use crate::dtype::{DType, GROUP};
+use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
 use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
@@ -35,10 +35,10 @@ pub(in crate::isa) trait Scale: Fixed {
     /// The block's header is there.
     unsafe fn factors(header: *const u8, j: usize) -> Self::Factors;
 
-    /// Adds the products of 32 columns with a token's bytes `x`, scaled.
+    /// Adds the products of 32 columns with a token's block `x`, scaled.
     ///
     /// # Safety
-    /// 32 bytes, a scale and the fix, or both fixes `fix_stride` apart, are there.
+    /// 64 bytes, a scale and the fix, or both fixes `fix_stride` apart, are there.
     unsafe fn add(
         acc: __m512,
         w: &Quads,
@@ -61,10 +61,10 @@ struct Blocks<B>(PhantomData<B>);
 impl<B: Packed> Kernel for Blocks<B> {
     const DTYPE: DType = B::DTYPE;
     const FIX: Fix = <B::Scales>::FIX;
-    type Stage = blocking::Bytes;
+    type Stage = blocking::Quants;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-    unsafe fn panel<const T: usize>(p: &Panel, x: &blocking::Bytes) {
+    unsafe fn panel<const T: usize>(p: &Panel, x: &blocking::Quants) {
         // SAFETY: passed on.
         unsafe { panel::<B, T>(p, x) }
     }
@@ -319,23 +319,26 @@ unsafe fn halves(at: *const u8) -> __m512 {
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
 }
 
-/// Adds to `int` the products of `w` with the bytes at `x`.
+/// Adds to `int` the products of `w` with the high and low bytes at `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn dot(mut int: __m512i, w: &[__m512i], x: *const i8) -> __m512i {
+unsafe fn dot(int: __m512i, w: &[__m512i], x: *const i8) -> __m512i {
+    let (mut low, mut high) = (int, _mm512_setzero_si512());
     for (v, w) in w.iter().enumerate() {
-        // SAFETY: four bytes per vector of weights are there.
-        let x = unsafe { _mm512_set1_epi32(x.add(4 * v).cast::<i32>().read_unaligned()) };
-        int = _mm512_dpbusd_epi32(int, *w, x);
+        // SAFETY: four bytes per vector of weights are there, twice.
+        let quad = |at: usize| unsafe { _mm512_set1_epi32(x.add(at + 4 * v).cast::<i32>().read_unaligned()) };
+        high = _mm512_dpbusd_epi32(high, *w, quad(0));
+        low = _mm512_dpbusd_epi32(low, *w, quad(Q8::BLOCK));
     }
-    int
+    const { assert!(Q8::STEP == (1 << 8) - 1) };
+    _mm512_add_epi32(low, _mm512_sub_epi32(_mm512_slli_epi32::<8>(high), high))
 }
 
 /// One group after the other, so that memory is read front to back, unless there is so little to do for each that it
 /// pays to share the activations.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
+unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Quants) {
     let groups = p.rows.div_ceil(GROUP);
     let mut g = 0;
     // SAFETY: the groups are in the panel.
@@ -356,7 +359,7 @@ unsafe fn panel<B: Packed, const T: usize>(p: &Panel, x: &blocking::Bytes) {
 /// Groups `g..g + G` with all tokens of the stage.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
-unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x: &blocking::Bytes) {
+unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x: &blocking::Quants) {
     let mut w: [*const u8; G] = core::array::from_fn(|i| p.w.wrapping_add((g + i) * p.group_bytes));
     let masks: [__mmask16; G] = core::array::from_fn(|i| tail_mask(p.rows - (g + i) * GROUP));
     let out = |i: usize, t: usize| p.out.wrapping_add(t * p.out_stride + (g + i) * GROUP);
@@ -393,18 +396,16 @@ unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x
                 unsafe {
                     let quads = <B::Values>::quads(w[i].add(<B::Scales>::HEADER + j * <B::Values>::SLAB));
                     let factors = <B::Scales>::factors(w[i], j);
-                    for x in x.planes() {
-                        for t in 0..T {
-                            acc[i][t] = <B::Scales>::add(
-                                acc[i][t],
-                                &quads,
-                                factors,
-                                x.row::<T>(t).add(at * 32),
-                                x.scales().add(at * T + t),
-                                x.fixes().add(at * fixes * T + t),
-                                T,
-                            );
-                        }
+                    for t in 0..T {
+                        acc[i][t] = <B::Scales>::add(
+                            acc[i][t],
+                            &quads,
+                            factors,
+                            x.row::<T>(t).add(at * Q8::BLOCK_BYTES),
+                            x.scales().add(at * T + t),
+                            x.fixes().add(at * fixes * T + t),
+                            T,
+                        );
                     }
                 }
             }

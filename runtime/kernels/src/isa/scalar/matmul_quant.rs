@@ -2,7 +2,7 @@
 
 use core::slice;
 
-use crate::dtype::{DType, GROUP, PLANES, plane_bytes};
+use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::quant::block::{header_byte, header_half};
 use crate::quant::{Affine, Block, Centred, Scales, SubAffine, SubCentred, Values, scale_min};
@@ -10,33 +10,36 @@ use crate::quant::{Affine, Block, Centred, Scales, SubAffine, SubCentred, Values
 /// One accumulator per row of a group.
 pub(super) type Sums = [f32; GROUP];
 
-/// 32 activations: bytes, scale, sum of the bytes.
-type Beside<'a> = (&'a [i8; 32], f32, i32);
+/// 32 activations: whole numbers, their scale, their sum.
+type Beside = ([i32; Q8::BLOCK], f32, i32);
 
-/// A plane of a row of activations as [`crate::dtype::ActType::Q8`] stores it.
-struct Plane<'a> {
-    bytes: &'a [i8],
+/// A row of activations as [`crate::dtype::ActType::Q8`] stores it.
+struct Row<'a> {
+    blocks: &'a [[i8; Q8::BLOCK_BYTES]],
     scales: &'a [f32],
     sums: &'a [i32],
 }
 
-impl<'a> Plane<'a> {
+impl Row<'_> {
     /// # Safety
-    /// `x` is a plane of a Q8 row of `k` elements.
-    unsafe fn new(x: *const u8, k: usize) -> Self {
-        // SAFETY: the layout of a plane; `k` is a multiple of 32, so scales and sums are aligned as the row is.
+    /// `x` is a Q8 row of `cols` elements, aligned to 4.
+    unsafe fn new(x: *const u8, cols: usize) -> Self {
+        let row = Q8 { cols };
+        // SAFETY: the layout of a row.
         unsafe {
             Self {
-                bytes: slice::from_raw_parts(x.cast(), k),
-                scales: slice::from_raw_parts(x.add(k).cast(), k / 32),
-                sums: slice::from_raw_parts(x.add(k + k / 8).cast(), k / 32),
+                blocks: slice::from_raw_parts(x.cast(), row.blocks()),
+                scales: slice::from_raw_parts(x.add(row.scales()).cast(), row.blocks()),
+                sums: slice::from_raw_parts(x.add(row.sums()).cast(), row.blocks()),
             }
         }
     }
 
     /// Columns `32 i..32 i + 32`.
-    fn beside(&self, i: usize) -> Beside<'a> {
-        (&self.bytes.as_chunks().0[i], self.scales[i], self.sums[i])
+    fn beside(&self, i: usize) -> Beside {
+        let (high, low) = self.blocks[i].split_at(Q8::BLOCK);
+        let whole = core::array::from_fn(|c| Q8::STEP * i32::from(high[c]) + i32::from(low[c]));
+        (whole, self.scales[i], self.sums[i])
     }
 }
 
@@ -80,13 +83,13 @@ pub trait Scale: Scales {
         half: impl Fn(usize) -> f32,
         byte: impl Fn(usize) -> u8,
         q: &[u8; 32],
-        x: Beside<'_>,
+        x: &Beside,
     ) -> f32;
 }
 
 /// Sum of products.
-fn dot(q: &[u8], x: &[i8]) -> i32 {
-    q.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum()
+fn dot(q: &[u8], x: &[i32]) -> i32 {
+    q.iter().zip(x).map(|(q, x)| i32::from(*q) * x).sum()
 }
 
 impl<const BIAS: i32> Scale for Centred<BIAS> {
@@ -96,7 +99,7 @@ impl<const BIAS: i32> Scale for Centred<BIAS> {
         half: impl Fn(usize) -> f32,
         _: impl Fn(usize) -> u8,
         q: &[u8; 32],
-        (x, scale, sum): Beside<'_>,
+        &(ref x, scale, sum): &Beside,
     ) -> f32 {
         acc + (dot(q, x) - BIAS * sum) as f32 * (half(0) * scale)
     }
@@ -109,7 +112,7 @@ impl Scale for Affine {
         half: impl Fn(usize) -> f32,
         _: impl Fn(usize) -> u8,
         q: &[u8; 32],
-        (x, scale, sum): Beside<'_>,
+        &(ref x, scale, sum): &Beside,
     ) -> f32 {
         let acc = acc + half(0) * (scale * dot(q, x) as f32);
         acc + half(1) * (scale * sum as f32)
@@ -123,7 +126,7 @@ impl Scale for SubAffine {
         half: impl Fn(usize) -> f32,
         byte: impl Fn(usize) -> u8,
         q: &[u8; 32],
-        (x, scale, sum): Beside<'_>,
+        &(ref x, scale, sum): &Beside,
     ) -> f32 {
         let (sc, min) = scale_min(j, byte);
         let acc = acc + (half(0) * f32::from(sc)) * (scale * dot(q, x) as f32);
@@ -138,11 +141,11 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
         half: impl Fn(usize) -> f32,
         byte: impl Fn(usize) -> u8,
         q: &[u8; 32],
-        (x, scale, _): Beside<'_>,
+        &(ref x, scale, _): &Beside,
     ) -> f32 {
         let part = |h: usize| {
             let x = &x[16 * h..16 * h + 16];
-            let sum: i32 = x.iter().map(|x| i32::from(*x)).sum();
+            let sum: i32 = x.iter().sum();
             let int = dot(&q[16 * h..], x) - BIAS * sum;
             int as f32 * (half(0) * f32::from(byte(2 * j + h) as i8))
         };
@@ -156,21 +159,19 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
 /// See [`crate::isa::Isa::matmul`].
 pub unsafe fn matmul<B: Block<Scales: Scale>>(m: &Matmul) {
     // SAFETY: quantised weights come with Q8 rows.
-    let row = |x: *const u8| unsafe { [0, 1].map(|plane| Plane::new(x.add(plane * plane_bytes(m.k)), m.k)) };
+    let row = |x: *const u8| unsafe { Row::new(x, m.k) };
     let per = B::DTYPE.block_len() / 32;
     // SAFETY: passed on.
     unsafe {
-        each(m, B::DTYPE, row, |group, planes: &[Plane<'_>; PLANES], sums| {
+        each(m, B::DTYPE, row, |group, x: &Row<'_>, sums| {
             for (b, block) in group.chunks_exact(GROUP * B::DTYPE.block_bytes()).enumerate() {
                 let (header, slabs) = block.split_at(B::Scales::HEADER);
                 for (j, slab) in slabs.chunks_exact(B::Values::SLAB).enumerate() {
+                    let beside = x.beside(b * per + j);
                     for (r, sum) in sums.iter_mut().enumerate() {
                         let half = |i| header_half(header, i, r);
                         let byte = |i| header_byte::<B>(header, i, r);
-                        let q = B::Values::get(slab, r);
-                        for plane in planes {
-                            *sum = B::Scales::add(*sum, j, half, byte, &q, plane.beside(b * per + j));
-                        }
+                        *sum = B::Scales::add(*sum, j, half, byte, &B::Values::get(slab, r), &beside);
                     }
                 }
             }

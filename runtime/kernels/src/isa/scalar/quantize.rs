@@ -1,7 +1,6 @@
 //! Activations to [`crate::dtype::ActType::Q8`].
 
-use crate::dtype::{PLANES, plane_bytes};
-use crate::quant::round_i8;
+use crate::dtype::Q8;
 
 /// One Q8 row of `n` floats.
 ///
@@ -9,50 +8,58 @@ use crate::quant::round_i8;
 /// as it would be without quantisation. Blocks whose scale would not be a normal number are zero.
 ///
 /// # Safety
-/// `n` is a multiple of 32, `x` is valid for reads of `n` floats, `out` for writes of [`PLANES`] times
-/// [`plane_bytes`]`(n)` bytes and aligned to 4; they do not overlap.
+/// `n` is a multiple of 32, `x` is valid for reads of `n` floats, `out` for writes of [`Q8::bytes`] and aligned to 4; they
+/// do not overlap.
 pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
-    debug_assert!(n.is_multiple_of(32));
+    debug_assert!(n.is_multiple_of(Q8::BLOCK));
+    let row = Q8 { cols: n };
     // SAFETY: the caller vouches for the floats.
-    let blocks = unsafe { core::slice::from_raw_parts(x, n) }.as_chunks::<32>().0;
+    let blocks = unsafe { core::slice::from_raw_parts(x, n) }
+        .as_chunks::<{ Q8::BLOCK }>()
+        .0;
     for (b, block) in blocks.iter().enumerate() {
-        let mut rest = *block;
-        for plane in 0..PLANES {
-            let (scale, inverse) = scale(&rest);
-            let bytes = rest.map(|x| if inverse == 0.0 { 0 } else { round_i8(x * inverse) });
-            for (x, q) in rest.iter_mut().zip(bytes) {
-                *x -= scale * f32::from(q);
-            }
-            // SAFETY: in a plane, behind `n` bytes, are `n / 32` scales and as many sums; `n` bytes, and a plane, keep
-            // the alignment of 4.
-            unsafe {
-                let out = out.add(plane * plane_bytes(n));
-                out.add(32 * b).cast::<[i8; 32]>().write(bytes);
-                out.add(n + 4 * b).cast::<f32>().write(scale);
-                let sum = bytes.iter().map(|q| i32::from(*q)).sum();
-                out.add(n + n / 8 + 4 * b).cast::<i32>().write(sum);
-            }
+        let (scale, inverse) = scale(block);
+        let whole = block.map(|x| if inverse == 0.0 { 0 } else { round(x * inverse) });
+        let high = whole.map(|q| (q + Q8::STEP / 2).div_euclid(Q8::STEP));
+        let mut bytes = [0_i8; Q8::BLOCK_BYTES];
+        for (i, (q, high)) in whole.into_iter().zip(high).enumerate() {
+            bytes[i] = high as i8;
+            bytes[Q8::BLOCK + i] = (q - Q8::STEP * high) as i8;
+        }
+        // SAFETY: the parts of a row; blocks are whole words, which keeps the alignment of 4.
+        unsafe {
+            out.add(Q8::BLOCK_BYTES * b)
+                .cast::<[i8; Q8::BLOCK_BYTES]>()
+                .write(bytes);
+            out.add(row.scales() + 4 * b).cast::<f32>().write(scale);
+            out.add(row.sums() + 4 * b).cast::<i32>().write(whole.iter().sum());
         }
     }
 }
 
-/// What a Q8 row of `n` columns stands for: the sum over its planes.
+/// What a Q8 row of `n` columns stands for.
 ///
 /// # Safety
 /// `q8` is such a row, `out` valid for writes of `n` floats.
 pub unsafe fn dequantize_row(q8: *const u8, n: usize, out: *mut f32) {
     for i in 0..n {
-        let plane = |p: usize| {
-            // SAFETY: a byte and a scale of plane `p`.
-            unsafe {
-                let at = q8.add(p * plane_bytes(n));
-                let scale = at.add(n + i / 32 * 4).cast::<f32>().read_unaligned();
-                scale * f32::from(at.add(i).cast::<i8>().read())
-            }
-        };
-        // SAFETY: the caller vouches for the floats.
-        unsafe { out.add(i).write((0..PLANES).map(plane).sum()) };
+        let (b, at) = (i / Q8::BLOCK, i % Q8::BLOCK);
+        // SAFETY: two bytes and a scale of the row; a float of `out`.
+        unsafe {
+            let block = q8.add(Q8::BLOCK_BYTES * b).cast::<i8>();
+            let (high, low) = (block.add(at).read(), block.add(Q8::BLOCK + at).read());
+            let scale = q8.add(Q8 { cols: n }.scales() + 4 * b).cast::<f32>().read_unaligned();
+            out.add(i)
+                .write(scale * (Q8::STEP * i32::from(high) + i32::from(low)) as f32);
+        }
     }
+}
+
+/// To the nearest integer, halves away from zero.
+fn round(x: f32) -> i32 {
+    let whole = x as i32;
+    let fraction = x - whole as f32;
+    whole + i32::from(fraction >= 0.5) - i32::from(fraction <= -0.5)
 }
 
 /// The scale of a block and what to multiply with; the latter is zero if the bytes are to be zero.
@@ -71,7 +78,7 @@ fn scale(xs: &[f32; 32]) -> (f32, f32) {
 
 /// The same from the largest magnitude.
 pub fn scale_of_max(max: f32) -> (f32, f32) {
-    let scale = max / 127.0;
+    let scale = max / Q8::MOST as f32;
     if scale.is_normal() {
         (scale, 1.0 / scale)
     } else if scale.is_finite() {
