@@ -263,6 +263,11 @@ impl Machine {
         self.isa.name
     }
 
+    /// Whether activations in front of quantised weights are rounded to bf16 in calls of many tokens, for a matrix unit.
+    pub fn rounds_to_bf16(&self) -> bool {
+        self.isa.few.is_some()
+    }
+
     /// The tokenizer's tables, for [`Tokenizer::new`](crate::tokenizer::Tokenizer::new).
     ///
     /// # Errors

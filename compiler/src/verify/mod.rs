@@ -58,11 +58,14 @@ pub fn verify(planned: &mut Planned, options: &Options) -> Result<Outcome, Vec<D
     let weights = PackedWeights::open(planned, &path).map_err(failed)?;
     let interpreter = Interpreter::new(&planned.model.graph, &weights, Select::All).map_err(failed)?;
     let program = Program::new(&planned.layout);
-    let mut outcome = Outcome::new(Tolerance::of(&planned.model.graph), ids.len());
+    let machine = |threads| machine(planned, &path, threads);
+    let first = machine(options.threads)?;
+    let tolerance = Tolerance::of(&planned.model.graph, first.rounds_to_bf16());
+    let mut outcome = Outcome::new(tolerance, ids.len());
     let mut stepwise = Stepwise {
         planned,
         program: &program,
-        machine: machine(planned, &path, options.threads)?,
+        machine: first,
         interpreter,
     };
     let mut logits = Vec::with_capacity(calls.len());
@@ -74,7 +77,7 @@ pub fn verify(planned: &mut Planned, options: &Options) -> Result<Outcome, Vec<D
     let mut threads = vec![1, options.threads];
     threads.dedup();
     for threads in threads {
-        let mut machine = machine(planned, &path, threads)?;
+        let mut machine = machine(threads)?;
         // Nothing may depend on what was in memory before.
         machine.dirty(0xFF);
         for (call, want) in calls.iter().zip(&logits) {

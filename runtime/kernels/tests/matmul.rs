@@ -125,6 +125,30 @@ fn vector_tiers_agree_to_the_bit() {
     }
 }
 
+/// The emulation of a matrix unit is no approximation.
+#[test]
+fn a_matrix_unit_and_its_emulation_agree_to_the_bit() {
+    let find = |name| supported().find(|i| i.name == name);
+    let (Some(unit), Some(emulation)) = (find("amx"), find("amx-emulated")) else {
+        println!("not run: this machine has no matrix unit");
+        return;
+    };
+    for dtype in DType::ALL {
+        for (rows, k, tokens) in [(37, 512, 11), (16, 1_280, 1), (80, 768, 70)] {
+            let mut rng = Rng::new(rows as u64);
+            let w = Matrix::random(dtype, rows, k, &mut rng);
+            let xs = rng.floats(tokens * k);
+            let [got, want] = [unit, emulation].map(|isa| {
+                let x = Activations::new(dtype, k, &xs, isa);
+                let out = matmul(isa, &w, &x, 0..rows, 0..tokens, rows);
+                check(isa, &w, &x, &out, rows);
+                out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            });
+            assert!(got == want, "{} {rows}x{k}, {tokens} tokens", dtype.name());
+        }
+    }
+}
+
 /// K beyond whatever a tier stages at once, panels beyond what it keeps in cache.
 #[test]
 fn long_rows_and_many_of_them() {

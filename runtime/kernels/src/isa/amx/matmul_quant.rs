@@ -20,12 +20,10 @@ const PANEL: usize = 1 << 20;
 
 /// What tiles want to know of a way to scale.
 trait Tiled: Scale {
-    /// What weights are stored too large by.
-    const BIAS: i32 = 0;
-    /// The integers without that, as bf16.
+    /// The integers without their bias, as bf16.
     const WHOLE: [u16; 64] = pairs::whole(Self::BIAS);
     /// Tiles of a block: one for each of its scales.
-    const SUBS: usize = 1;
+    const SUBS: usize = 1 + Self::HALVED as usize;
     /// Whether each block adds a multiple of the activations' sum.
     const SHIFTED: bool = false;
 
@@ -37,8 +35,6 @@ trait Tiled: Scale {
 }
 
 impl<const BIAS: i32> Tiled for Centred<BIAS> {
-    const BIAS: i32 = BIAS;
-
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn split(d: __m512) -> ([__m512; 2], __m512) {
@@ -67,9 +63,6 @@ impl Tiled for SubAffine {
 }
 
 impl<const BIAS: i32> Tiled for SubCentred<BIAS> {
-    const BIAS: i32 = BIAS;
-    const SUBS: usize = 2;
-
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn split(factors: [__m512; 2]) -> ([__m512; 2], __m512) {

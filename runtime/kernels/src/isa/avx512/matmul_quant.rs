@@ -1,9 +1,10 @@
-//! Matmuls with quantised weights: sixteen rows a vector, four columns a lane, exact integer sums per block.
+//! Matmuls with quantised weights for few tokens: sixteen rows a vector, four columns a lane, exact integer sums per
+//! block. Weights are unpacked in registers, as they come from memory.
 
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use super::tail_mask;
+use super::{matmul_words, tail_mask};
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
@@ -29,29 +30,28 @@ pub(in crate::isa) trait Scale: Fixed {
     /// What scales 32 columns.
     type Factors: Copy;
 
+    /// What weights are stored too large by.
+    const BIAS: i32 = 0;
+
+    /// Whether each half of 32 columns has a scale of its own.
+    const HALVED: bool = false;
+
     /// The factors of columns `32 j..32 j + 32` of a block.
     ///
     /// # Safety
     /// The block's header is there.
     unsafe fn factors(header: *const u8, j: usize) -> Self::Factors;
 
-    /// Adds the products of 32 columns with a token's block `x`, scaled.
+    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, the
+    /// token's scale, and that times the sum of the token's block.
     ///
     /// # Safety
-    /// 64 bytes, a scale and the fix, or both fixes `fix_stride` apart, are there.
-    unsafe fn add(
-        acc: __m512,
-        w: &Quads,
-        factors: Self::Factors,
-        x: *const i8,
-        x_scale: *const f32,
-        fix: *const i32,
-        fix_stride: usize,
-    ) -> __m512;
+    /// The CPU has the tier's features.
+    unsafe fn add(acc: __m512, sums: [__m512i; 2], factors: Self::Factors, scale: f32, shift: f32) -> __m512;
 }
 
 /// Blocks that this tier multiplies.
-trait Packed: Block<Values: Unpack, Scales: Scale> {}
+pub(super) trait Packed: Block<Values: Unpack, Scales: Scale> {}
 
 impl<B: Block<Values: Unpack, Scales: Scale>> Packed for B {}
 
@@ -77,7 +77,13 @@ impl<B: Packed> Kernel for Blocks<B> {
 #[expect(private_bounds, reason = "how the tier does it is its own affair")]
 pub unsafe fn matmul<B: Packed>(m: &Matmul) {
     // SAFETY: passed on.
-    unsafe { blocking::matmul::<Blocks<B>>(m) }
+    unsafe {
+        if m.tokens < matmul_words::TILE {
+            blocking::matmul::<Blocks<B>>(m);
+        } else {
+            matmul_words::matmul::<B>(m);
+        }
+    }
 }
 
 impl Unpack for quant::Bytes {
@@ -160,6 +166,7 @@ impl Unpack for Sixes {
 
 impl<const BIAS: i32> Scale for Centred<BIAS> {
     type Factors = __m512;
+    const BIAS: i32 = BIAS;
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -169,22 +176,10 @@ impl<const BIAS: i32> Scale for Centred<BIAS> {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn add(
-        acc: __m512,
-        w: &Quads,
-        d: __m512,
-        x: *const i8,
-        x_scale: *const f32,
-        fix: *const i32,
-        _: usize,
-    ) -> __m512 {
-        // SAFETY: passed on.
-        unsafe {
-            let int = dot(_mm512_set1_epi32(*fix), w, x);
-            let scale = _mm512_mul_ps(d, _mm512_set1_ps(*x_scale));
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(int), scale, acc)
-        }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(acc: __m512, [sum, _]: [__m512i; 2], d: __m512, scale: f32, _: f32) -> __m512 {
+        let scale = _mm512_mul_ps(d, _mm512_set1_ps(scale));
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, acc)
     }
 }
 
@@ -200,23 +195,10 @@ impl Scale for Affine {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn add(
-        acc: __m512,
-        w: &Quads,
-        [d, m]: [__m512; 2],
-        x: *const i8,
-        x_scale: *const f32,
-        fix: *const i32,
-        _: usize,
-    ) -> __m512 {
-        // SAFETY: passed on.
-        unsafe {
-            let int = dot(_mm512_setzero_si512(), w, x);
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(int), _mm512_set1_ps(*x_scale));
-            let acc = _mm512_fmadd_ps(d, scaled, acc);
-            _mm512_fmadd_ps(m, _mm512_set1_ps(*fix.cast()), acc)
-        }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(acc: __m512, [sum, _]: [__m512i; 2], [d, m]: [__m512; 2], scale: f32, shift: f32) -> __m512 {
+        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale));
+        _mm512_fmadd_ps(m, _mm512_set1_ps(shift), _mm512_fmadd_ps(d, scaled, acc))
     }
 }
 
@@ -251,29 +233,18 @@ impl Scale for SubAffine {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn add(
-        acc: __m512,
-        w: &Quads,
-        [d, dmin]: [__m512; 2],
-        x: *const i8,
-        x_scale: *const f32,
-        fix: *const i32,
-        _: usize,
-    ) -> __m512 {
-        // SAFETY: passed on.
-        unsafe {
-            let int = dot(_mm512_setzero_si512(), w, x);
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(int), _mm512_set1_ps(*x_scale));
-            let acc = _mm512_fmadd_ps(d, scaled, acc);
-            _mm512_fnmadd_ps(dmin, _mm512_set1_ps(*fix.cast()), acc)
-        }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(acc: __m512, [sum, _]: [__m512i; 2], [d, dmin]: [__m512; 2], scale: f32, shift: f32) -> __m512 {
+        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale));
+        _mm512_fnmadd_ps(dmin, _mm512_set1_ps(shift), _mm512_fmadd_ps(d, scaled, acc))
     }
 }
 
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     /// `d * sc` of both sub-blocks.
     type Factors = [__m512; 2];
+    const BIAS: i32 = BIAS;
+    const HALVED: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -290,24 +261,11 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn add(
-        acc: __m512,
-        w: &Quads,
-        [d0, d1]: [__m512; 2],
-        x: *const i8,
-        x_scale: *const f32,
-        fix: *const i32,
-        fix_stride: usize,
-    ) -> __m512 {
-        // SAFETY: passed on.
-        unsafe {
-            let int0 = dot(_mm512_set1_epi32(*fix), &w[..4], x);
-            let int1 = dot(_mm512_set1_epi32(*fix.add(fix_stride)), &w[4..], x.add(16));
-            let both = _mm512_mul_ps(_mm512_cvtepi32_ps(int0), d0);
-            let both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(int1), d1, both);
-            _mm512_fmadd_ps(both, _mm512_set1_ps(*x_scale), acc)
-        }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(acc: __m512, sums: [__m512i; 2], [d0, d1]: [__m512; 2], scale: f32, _: f32) -> __m512 {
+        let [low, high] = sums.map(|sum| _mm512_cvtepi32_ps(sum));
+        let both = _mm512_fmadd_ps(high, d1, _mm512_mul_ps(low, d0));
+        _mm512_fmadd_ps(both, _mm512_set1_ps(scale), acc)
     }
 }
 
@@ -397,15 +355,22 @@ unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x
                     let quads = <B::Values>::quads(w[i].add(<B::Scales>::HEADER + j * <B::Values>::SLAB));
                     let factors = <B::Scales>::factors(w[i], j);
                     for t in 0..T {
-                        acc[i][t] = <B::Scales>::add(
-                            acc[i][t],
-                            &quads,
-                            factors,
-                            x.row::<T>(t).add(at * Q8::BLOCK_BYTES),
-                            x.scales().add(at * T + t),
-                            x.fixes().add(at * fixes * T + t),
-                            T,
-                        );
+                        let fix = x.fixes().add(at * fixes * T + t);
+                        let scale = *x.scales().add(at * T + t);
+                        let x = x.row::<T>(t).add(at * Q8::BLOCK_BYTES);
+                        let (sums, shift) = if <B::Scales>::HALVED {
+                            let low = dot(_mm512_set1_epi32(*fix), &quads[..4], x);
+                            let high = dot(_mm512_set1_epi32(*fix.add(T)), &quads[4..], x.add(16));
+                            ([low, high], 0.0)
+                        } else if let Fix::Scaled = <B::Scales>::FIX {
+                            (
+                                [dot(_mm512_setzero_si512(), &quads, x); 2],
+                                f32::from_bits(fix.cast::<u32>().read()),
+                            )
+                        } else {
+                            ([dot(_mm512_set1_epi32(*fix), &quads, x); 2], 0.0)
+                        };
+                        acc[i][t] = <B::Scales>::add(acc[i][t], sums, factors, scale, shift);
                     }
                 }
             }

@@ -9,6 +9,7 @@ use crate::ops::Gate;
 
 pub(super) mod matmul_float;
 pub(super) mod matmul_quant;
+mod matmul_words;
 mod pack;
 mod peak;
 mod quantize;
