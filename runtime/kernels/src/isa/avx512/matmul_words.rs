@@ -22,8 +22,8 @@ const PAIR: usize = 2;
 const TOKENS: usize = 64;
 /// Blocks of a chunk of K: weights of a pair of groups stay in the L1 cache.
 const BLOCKS: usize = 8;
-/// Bytes of weights that stay in the L2 cache while all tokens pass.
-const PANEL: usize = 384 << 10;
+/// Bytes of a chunk's weights that all tokens of a stage pass: they, and the sums, stay in the L2 cache.
+const PANEL: usize = 96 << 10;
 /// Vectors of a block: pairs of columns.
 const LANES: usize = Q8::BLOCK / 2;
 
@@ -77,31 +77,71 @@ pub(super) unsafe fn matmul<B: Packed>(m: &Matmul) {
                             let r = if r + i * GROUP < end { r + i * GROUP } else { r };
                             weights.unpack::<B>(m.w.add(r / GROUP * group_bytes), first, blocks);
                         }
-                        let masks = [0, GROUP].map(|i| tail_mask((end - r).saturating_sub(i)));
                         for tile in 0..tokens.div_ceil(TILE) {
                             let t = t0 + tile * TILE;
-                            let out = m.out.add(t * m.out_stride + r);
-                            let count = TILE.min(m.tokens - t);
-                            let place =
-                                |t: usize, i: usize| out.wrapping_add(t.min(count - 1) * m.out_stride + i * GROUP);
-                            let mut acc = [[_mm512_setzero_ps(); TILE]; PAIR];
-                            if first > 0 {
-                                for i in 0..PAIR {
-                                    for t in 0..TILE {
-                                        acc[i][t] = _mm512_maskz_loadu_ps(masks[i], place(t, i));
-                                    }
-                                }
-                            }
-                            multiply::<B>(&weights, &stage, tile, blocks, &mut acc);
-                            for i in 0..PAIR {
-                                for t in 0..count {
-                                    _mm512_mask_storeu_ps(place(t, i), masks[i], acc[i][t]);
-                                }
+                            let place = Place {
+                                out: m.out.add(t * m.out_stride + r),
+                                stride: m.out_stride,
+                                tokens: TILE.min(m.tokens - t),
+                                masks: [0, GROUP].map(|i| tail_mask((end - r).saturating_sub(i))),
+                            };
+                            if place.tokens == TILE {
+                                tile_of::<B, true>(&weights, &stage, tile, first, blocks, &place);
+                            } else {
+                                tile_of::<B, false>(&weights, &stage, tile, first, blocks, &place);
                             }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// Where the sums of a tile go.
+struct Place {
+    /// The first token's first row.
+    out: *mut f32,
+    /// Floats from one token to the next.
+    stride: usize,
+    /// Tokens that count.
+    tokens: usize,
+    /// Rows that count.
+    masks: [__mmask16; PAIR],
+}
+
+/// The sums of a tile, on top of those that are in their place unless the chunk is the first; `FULL` if all tokens count.
+///
+/// # Safety
+/// Weights and stage hold the blocks; the output is there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+unsafe fn tile_of<B: Packed, const FULL: bool>(
+    weights: &[Weights<<B::Scales as Scale>::Factors>; PAIR],
+    stage: &Stage,
+    tile: usize,
+    first: usize,
+    blocks: usize,
+    place: &Place,
+) {
+    // Tokens that do not count are the last one that does.
+    let token = |t: usize| if FULL { t } else { t.min(place.tokens - 1) };
+    let out = |t: usize, i: usize| place.out.wrapping_add(token(t) * place.stride + i * GROUP);
+    let mut acc = [[_mm512_setzero_ps(); TILE]; PAIR];
+    if first > 0 {
+        for i in 0..PAIR {
+            for t in 0..TILE {
+                // SAFETY: the mask keeps to the output's rows.
+                acc[i][t] = unsafe { _mm512_maskz_loadu_ps(place.masks[i], out(t, i)) };
+            }
+        }
+    }
+    // SAFETY: passed on.
+    unsafe { multiply::<B>(weights, stage, tile, blocks, &mut acc) };
+    for i in 0..PAIR {
+        for t in 0..TILE {
+            // SAFETY: as above; the same sums go to the same place.
+            unsafe { _mm512_mask_storeu_ps(out(t, i), place.masks[i], acc[i][t]) };
         }
     }
 }
