@@ -1,0 +1,91 @@
+//! What was compiled, by what, how.
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+
+/// What was compiled, by what, how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// [`super::SCHEMA`].
+    pub schema: String,
+    /// Version of the compiler.
+    pub ckc_version: String,
+    /// The model's name.
+    pub model: String,
+    /// SHA-256 of the canonical YAML, lower-case hex.
+    pub yaml_sha256: String,
+    /// What the program was made for, e.g. `any` or `x86_64`.
+    pub target: String,
+    /// What changes the layout besides the YAML.
+    pub options: Options,
+    /// The entries, in the order they are emitted.
+    pub entries: Vec<Entry>,
+}
+
+/// What changes the layout besides the YAML.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `infer` or `train`.
+    pub mode: String,
+    /// Upper bound of the sequence length, tokens.
+    pub context: u64,
+    /// Upper bound of the tokens in one call of `prefill`.
+    pub batch: u64,
+    /// Fusion flags that are allowed, in the order of their bits.
+    pub fuse: Vec<String>,
+    /// `packed` or `stride`.
+    pub layout: String,
+    /// Element type of the key/value cache.
+    pub kv_dtype: String,
+    /// Element type asked for at pack time, or `stored`.
+    pub weights_dtype: String,
+    /// Largest number of workers that the layout has room for.
+    pub max_threads: u64,
+    /// `canaries`, `poison`, `no_reuse`: what the program does to find faults of its own. Canaries are part of all sizes
+    /// but those of tensors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub debug: Vec<String>,
+}
+
+/// One program over the shared state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// `prefill`, `decode`, `train_step`.
+    pub name: String,
+    /// Kernel calls.
+    pub steps: u64,
+    /// Barriers.
+    pub barriers: u64,
+    /// The most bytes its steps need live at once in the regions that it shares with other entries.
+    pub peak_bytes: u64,
+    /// How its steps were ordered; absent when they stay in the source's order unsearched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<StepOrder>,
+    /// Floating-point operations at the upper bounds of all symbols.
+    pub flops: u64,
+    /// Bytes read at the upper bounds of all symbols.
+    pub bytes_read: u64,
+    /// Bytes written at the upper bounds of all symbols.
+    pub bytes_written: u64,
+    /// How its part of the planned regions was laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// How the steps of an entry were ordered. The bytes are those live by steps alone, without what barriers add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepOrder {
+    /// Whether it is another order than the source's.
+    pub changed: bool,
+    /// The most bytes live at once in the source's order.
+    pub source_bound: u64,
+    /// The most bytes live at once in this order.
+    pub bound: u64,
+    /// No order that the data allow has fewer.
+    pub least: u64,
+}
