@@ -24,6 +24,16 @@ static TIERS: &[Tier] = &[
         isa: &super::avx2::AVX2,
         needs: Features::AVX2,
     },
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    Tier {
+        isa: &super::neon::dotprod::DOTPROD,
+        needs: Features::DOTPROD,
+    },
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    Tier {
+        isa: &super::neon::NEON,
+        needs: Features::NONE,
+    },
     Tier {
         isa: &SCALAR,
         needs: Features::NONE,
@@ -40,7 +50,7 @@ static EMULATIONS: &[Tier] = &[
 ];
 
 /// Names of every tier of every architecture, so that an unknown name and one of another machine can be told apart.
-const NAMES: &[&str] = &["amx", "avx512", "avx2", "scalar", "amx-emulated"];
+const NAMES: &[&str] = &["amx", "avx512", "avx2", "dotprod", "neon", "scalar", "amx-emulated"];
 
 struct Tier {
     isa: &'static Isa,
@@ -105,6 +115,8 @@ impl Feature {
 
 impl Features {
     const NONE: Features = Features(0);
+    /// The one beyond [`FEATURES`], of AArch64: `dotprod`.
+    const DOTPROD: Features = Features(1 << FEATURES.len());
     /// `fma`, `f16c`, `avx2`.
     const AVX2: Features = Features(0b0000_0111);
     /// The five `avx512*` that are older than `avx512bf16`.
@@ -124,12 +136,21 @@ impl Features {
 
     /// The names of the features in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        (0..FEATURES.len())
+        (0..=FEATURES.len())
             .filter(move |i| self.0 >> i & 1 == 1)
-            .map(|i| FEATURES[i].name)
+            .map(|i| FEATURES.get(i).map_or("dotprod", |f| f.name))
     }
 
-    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    fn of_this_cpu() -> Features {
+        if super::neon::dotprod::detected() {
+            Features::DOTPROD
+        } else {
+            Features::NONE
+        }
+    }
+
+    #[cfg(any(not(any(target_arch = "x86_64", target_arch = "aarch64")), miri))]
     fn of_this_cpu() -> Features {
         Features::NONE
     }
@@ -252,7 +273,7 @@ fn list(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'static str>) -
 /// The instruction sets this machine can run, best first; `scalar` is always the last of them. Behind it come
 /// emulations of those it cannot, for tests.
 ///
-/// Reads CPUID, which traps in virtual machines: meant to be called once, at start.
+/// On x86-64 reads CPUID, which traps in virtual machines: meant to be called once, at start.
 pub fn supported() -> impl Iterator<Item = &'static Isa> {
     let have = Features::of_this_cpu();
     TIERS
@@ -318,7 +339,7 @@ mod tests {
         use std::string::ToString;
         assert_eq!(
             IsaError::Unknown.to_string(),
-            "unknown instruction set; known are amx, avx512, avx2, scalar, amx-emulated"
+            "unknown instruction set; known are amx, avx512, avx2, dotprod, neon, scalar, amx-emulated"
         );
         let missing = Features::AVX2.with(Features(1 << 7));
         let error = IsaError::Unsupported {

@@ -10,15 +10,17 @@ pub mod amx;
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod blocking;
 #[cfg_attr(
     any(not(target_arch = "x86_64"), miri),
-    allow(dead_code, reason = "only x86-64 has features to look for")
+    allow(dead_code, reason = "only x86-64 has these features to look for")
 )]
 mod detect;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
 pub mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 
 pub use detect::{Features, IsaError, best, by_name, supported};
@@ -102,7 +104,7 @@ pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> 
 
 /// The primitives of one instruction set.
 pub struct Isa {
-    /// `scalar`, `avx2`, `avx512`, `amx`: as accepted by `CKC_ISA`.
+    /// `scalar`, `avx2`, `avx512`, `amx`, `neon`, `dotprod`: as accepted by `CKC_ISA`.
     pub name: &'static str,
     /// Whose primitives serve entries with less than [`FEW`] tokens, if not these. Both have the same type of rows under
     /// [`crate::dtype::ActType::Q8`], but not the same contents: see [`Isa::for_tokens`].
