@@ -288,7 +288,7 @@ pub struct MeasureArgs {
     /// Workers [default: as many as the system offers]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Instruction set: scalar, avx2, avx512, amx [default: `CKC_ISA`, else the best there is]
+    /// Instruction set: scalar, avx2, avx512, amx, neon, dotprod [default: `CKC_ISA`, else the best there is]
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
     /// Print JSON

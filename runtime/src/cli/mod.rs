@@ -239,7 +239,7 @@ fn overview<P: Program>(commands: &[Command]) -> String {
         "\n`{model} COMMAND --help` lists a command's flags.\n\n\
          The weights are looked for in: --weights FILE; the environment variable CKC_WEIGHTS; the place they were\n\
          compiled to; beside this program and in the folders above it; the working directory.\n\
-         The environment variable CKC_ISA chooses an instruction set: scalar, avx2, avx512, amx.\n\
+         The environment variable CKC_ISA chooses an instruction set: scalar, avx2, avx512, amx, neon, dotprod.\n\
          Exit codes: 0 done, 1 something went wrong, 2 the command line is wrong.\n"
     );
     out

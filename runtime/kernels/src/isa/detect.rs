@@ -116,6 +116,7 @@ impl Feature {
 impl Features {
     const NONE: Features = Features(0);
     /// The one beyond [`FEATURES`], of AArch64: `dotprod`.
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
     const DOTPROD: Features = Features(1 << FEATURES.len());
     /// `fma`, `f16c`, `avx2`.
     const AVX2: Features = Features(0b0000_0111);
