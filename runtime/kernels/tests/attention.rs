@@ -184,7 +184,8 @@ proptest! {
         let data = Data::new(&case);
         let want = data.expected(&case);
         for isa in supported() {
-            assert_close(isa.name, &data.attend(isa, &case, &[case.tokens]), &want, 5e-6);
+            // Heads of 256 elements have been seen to differ by 5.7e-6, in every tier.
+            assert_close(isa.name, &data.attend(isa, &case, &[case.tokens]), &want, 2e-5);
         }
     }
 
