@@ -18,7 +18,7 @@ mod memory;
 #[path = "arena/portable.rs"]
 mod memory;
 
-pub(crate) use memory::Memory;
+pub(crate) use memory::{FileMap, Memory};
 
 /// The memory of a program: weights in place, everything else zero.
 pub struct Arena {

@@ -20,7 +20,7 @@ use crate::pool::{Pool, Seat};
 use crate::profile::Profile;
 use crate::program::{Lines, Worker};
 use crate::report::Report;
-use crate::weights::WeightsFile;
+use crate::weights::{Tables, WeightsFile};
 
 /// What a user may choose when a program is opened. The results are the same bits whatever `threads` is.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,7 @@ pub struct Machine {
     pool: Pool,
     isa: &'static Isa,
     layout: Layout,
-    tokenizer: Arc<[u8]>,
+    tokenizer: Arc<Tables>,
     position: usize,
     /// A call failed half-way.
     poisoned: bool,
@@ -272,7 +272,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::NoTokenizer`] if the weights file has none.
-    pub fn tokenizer(&self) -> Result<Arc<[u8]>, Error> {
+    pub fn tokenizer(&self) -> Result<Arc<Tables>, Error> {
         if self.tokenizer.is_empty() {
             return Err(Error::NoTokenizer {
                 model: self.layout.model,

@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::profile::Profile;
 use crate::program::{Emitted, Program};
 use crate::report::Report;
+use crate::weights::Tables;
 
 /// A program with its memory and workers: a sequence of tokens, its KV cache, and what comes next.
 ///
@@ -89,7 +90,7 @@ impl<P: Program> Runner<P> {
     ///
     /// # Errors
     /// [`Error::NoTokenizer`] if the weights file has none.
-    pub fn tokenizer(&self) -> Result<Arc<[u8]>, Error> {
+    pub fn tokenizer(&self) -> Result<Arc<Tables>, Error> {
         self.machine.tokenizer()
     }
 

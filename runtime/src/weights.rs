@@ -270,7 +270,7 @@ pub struct WeightsFile {
     path: PathBuf,
     file: File,
     header: Header,
-    tokenizer: Vec<u8>,
+    tokenizer: Tables,
 }
 
 impl WeightsFile {
@@ -324,8 +324,7 @@ impl WeightsFile {
             }
         }
         // At most the file's real length.
-        let mut tokenizer = vec![0; header.tokenizer_bytes as usize];
-        read_at(&mut file, header.tokenizer().start, &mut tokenizer).map_err(io("read"))?;
+        let tokenizer = Tables::new(&file, header.tokenizer()).map_err(io("read"))?;
         if xxh64(&tokenizer) != header.tokenizer_hash {
             return Err(bad("the tokenizer is damaged (its checksum does not match)".into()));
         }
@@ -378,7 +377,7 @@ impl WeightsFile {
     }
 
     /// The tokenizer's tables, without the file.
-    pub fn into_tokenizer(self) -> Vec<u8> {
+    pub fn into_tokenizer(self) -> Tables {
         self.tokenizer
     }
 
@@ -418,5 +417,8 @@ fn hash_range(file: &mut File, range: Range<u64>) -> io::Result<u64> {
     Ok(hash.digest())
 }
 
+mod tables;
 #[cfg(test)]
 mod tests;
+
+pub use tables::Tables;

@@ -1,7 +1,9 @@
 //! The arena's memory from `mmap`.
 
 use std::ffi::{c_int, c_void};
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
@@ -149,6 +151,66 @@ impl Drop for Memory {
             // SAFETY: the mapping of `reserve`, with all that was mapped over it; nothing borrows it any more.
             unsafe { munmap(self.whole.0.as_ptr().cast(), self.whole.1) };
         }
+    }
+}
+
+/// A part of a file, mapped: read when it is looked at.
+pub(crate) struct FileMap {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: memory that nobody writes, owned by this value.
+unsafe impl Send for FileMap {}
+// SAFETY: as above.
+unsafe impl Sync for FileMap {}
+
+impl FileMap {
+    /// Maps `range` of a file, which has these bytes; it starts at a multiple of [`PAGE`]. None where that cannot be done,
+    /// for example because the system's pages are larger.
+    pub(crate) fn new(file: &File, range: &Range<u64>) -> io::Result<Option<FileMap>> {
+        let length = range.end - range.start;
+        let (Ok(len), Ok(offset)) = (usize::try_from(length), i64::try_from(range.start)) else {
+            return Ok(None);
+        };
+        if len == 0 {
+            return Ok(None);
+        }
+        // SAFETY: a new mapping where the kernel likes, no existing memory is concerned.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                PROT_READ,
+                MAP_PRIVATE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        match NonNull::new(base.cast::<u8>()) {
+            // MAP_FAILED is the address -1.
+            Some(base) if base.as_ptr() as isize != -1 => Ok(Some(FileMap { base, len })),
+            _ => {
+                let error = io::Error::last_os_error();
+                match error.raw_os_error() {
+                    Some(EINVAL | ENODEV) => Ok(None),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: our own mapping of that length, borrowed as long as `self`. That nobody writes into the file or shortens
+        // it meanwhile is the user's part, as for the weights.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`; nothing borrows it any more.
+        unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 

@@ -1,7 +1,9 @@
 //! The arena's memory from the global allocator.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::weights::{PAGE, WeightsFile};
@@ -61,5 +63,19 @@ impl Drop for Memory {
             // SAFETY: allocated in `reserve` with this layout.
             unsafe { dealloc(self.base.as_ptr(), self.layout) };
         }
+    }
+}
+
+/// A part of a file, mapped; there is none here.
+pub(crate) enum FileMap {}
+
+impl FileMap {
+    /// Nothing can be mapped here.
+    pub(crate) fn new(_: &File, _: &Range<u64>) -> io::Result<Option<FileMap>> {
+        Ok(None)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match *self {}
     }
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 use crate::error::{Error, Hex};
 use crate::program::Program;
 use crate::runner::{Config, Runner};
-use crate::weights::WeightsFile;
+use crate::weights::{Tables, WeightsFile};
 use args::{Args, Flag, hint, nearest};
 
 /// Why a command did not do what it was told.
@@ -296,7 +296,7 @@ impl Call<'_> {
     }
 
     /// The tokenizer's tables, without the arena.
-    fn tokenizer<P: Program>(&self) -> Result<Vec<u8>, Failure> {
+    fn tokenizer<P: Program>(&self) -> Result<Tables, Failure> {
         let file = WeightsFile::open(&self.weights()?, false)?;
         file.expect_layout(&P::LAYOUT)?;
         let tables = file.into_tokenizer();
