@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::types::{Plan, Report, Step, Tensor, Totals, order_words};
+use super::types::{PROCESS_BYTES, Plan, Report, Step, Tensor, Totals, order_words};
 
 /// The report as text, newline at the end.
 pub fn to_text(report: &Report) -> String {
@@ -150,6 +150,11 @@ fn plan(out: &mut String, entry: &str, plan: &Plan) -> fmt::Result {
 
 fn totals(out: &mut String, t: &Totals) -> fmt::Result {
     writeln!(out, "total   arena {} B", t.arena_bytes)?;
+    writeln!(
+        out,
+        "total   resident at most {} B: the arena and {PROCESS_BYTES} B for the process",
+        t.resident_bytes()
+    )?;
     writeln!(out, "total   lower bound {} B", t.lower_bound_bytes)?;
     writeln!(out, "total   status {}", t.status)?;
     writeln!(out, "total   naive {} B", t.naive_bytes)?;

@@ -37,6 +37,16 @@ pub struct Totals {
     pub memories: Vec<Memory>,
 }
 
+/// What a running program takes besides its arena, at most: code, stacks, tokenizer tables, buffers of its command line.
+pub const PROCESS_BYTES: u64 = 24 << 20;
+
+impl Totals {
+    /// Bytes that a process running the program can have resident, at most: every page of its arena touched.
+    pub fn resident_bytes(&self) -> u64 {
+        self.arena_bytes.saturating_add(PROCESS_BYTES)
+    }
+}
+
 /// A size that the description limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
