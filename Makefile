@@ -9,7 +9,7 @@ MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test fuzz check bless bench bench-plan bench-dsa
+.PHONY: help run runner test fuzz check bless bench bench-kernels bench-plan bench-dsa
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bless: ## rewrite committed output: generated/, docs/memory.md, schemas, snapsho
 
 bench: runner ## speed beside llama.cpp on this machine; see docs/benchmarks.md
 	python3 benches/peers.py $(BENCH)
+
+bench-kernels: ## matmuls beside candle and the gemm crate; see docs/benchmarks.md
+	python3 benches/peers.py --kernels $(BENCH)
 
 bench-plan: ## how long planning takes, a line an entry of every model
 	cargo run --release --quiet -p ckc --example plan_times -- $(sort $(wildcard models/*.yaml))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Our runner beside llama.cpp: the same GGUF, interleaved, on a quiet machine. Writes a Markdown table.
+"""Our runner beside llama.cpp and candle: the same GGUF, interleaved, on a quiet machine. Writes a Markdown table.
 
-usage: peers.py MODEL.yaml MODEL.gguf [MODEL.yaml MODEL.gguf ...] [--threads 1,2] [-p 512] [-n 128] [-r 5]
+usage: peers.py MODEL.yaml MODEL.gguf [MODEL.yaml MODEL.gguf ...] [--candle] [--threads 1,2] [-p 512] [-n 128] [-r 5]
+       peers.py --kernels [--tokens 1,512] [--threads 1,2] [-r 5]
 """
 
 import argparse
@@ -17,6 +18,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "<!-- results -->"
+KERNELS_MARK = "<!-- kernels -->"
+CARGO = ["cargo", "build", "--release", "--quiet"]
+# What `benches/peers` measures, and so what is measured of ours.
+DTYPES = "f32,q8_0,q4_0,q4_k,q6_k"
+# By whether there is one token: the rate that limits it is that of weights, and that of more the arithmetic.
+RATES = {True: ("gb_per_s", "GB/s"), False: ("gop_per_s", "GOP/s")}
 
 
 def busy(limit: float, seconds: float = 3.0) -> float | None:
@@ -43,11 +50,25 @@ def build(yaml: Path, folder: Path) -> Path:
     return folder / "target/release" / name
 
 
+def rust_peers() -> Path | None:
+    """Builds `benches/peers` for this machine's CPU; nothing if that fails, of which cargo has said why."""
+    target = ROOT / "target/peers"
+    command = [*CARGO, "--locked", "--target-dir", target]
+    flags = {**os.environ, "RUSTFLAGS": "-C target-cpu=native"}
+    built = subprocess.run(command, cwd=ROOT / "benches/peers", env=flags)
+    return target / "release/peers" if built.returncode == 0 else None
+
+
+def run_json(*command: object, cwd: Path | None = None) -> dict:
+    """What a program prints as JSON."""
+    text = subprocess.run([str(c) for c in command], cwd=cwd, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(text)
+
+
 def ours(runner: Path, threads: int, prompt: int, decode: int) -> dict[str, float]:
     """Tokens per second of one process: the warm-up is the runner's own."""
     command = [runner, "bench", "-p", prompt, "-n", decode, "-r", 1, "--threads", threads, "--json"]
-    text = subprocess.run([str(c) for c in command], cwd=runner.parents[2], check=True, capture_output=True).stdout
-    result = json.loads(text)
+    result = run_json(*command, cwd=runner.parents[2])
     return {entry: result[entry]["median_tok_per_s"] for entry in ("prefill", "decode")}
 
 
@@ -84,29 +105,79 @@ def cell(rates: list[float]) -> str:
     return f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
 
 
-def table(pairs: list[tuple[Path, Path]], options: argparse.Namespace) -> str:
+def machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, {cpu_name()}"
+
+
+def table(pairs: list[tuple[Path, Path]], candle: Path | None, options: argparse.Namespace) -> str:
+    """Whole models: each peer's column, and our median over its."""
+    names = ["llama.cpp", *(["candle"] if candle else [])]
     rows = [
-        f"{platform.machine()}, {os.cpu_count()} CPUs, {cpu_name()}; prefill {options.p}, decode {options.n}; tokens per "
+        f"{machine()}; prefill {options.p}, decode {options.n}; tokens per "
         f"second, median (lowest to highest) of {options.r} rounds.",
         "",
-        "| model | threads | | ckc | llama.cpp | ratio |",
-        "|---|---|---|---|---|---|",
+        "| model | threads | | ckc |" + "".join(f" {name} | ratio |" for name in names),
+        "|---" * (4 + 2 * len(names)) + "|",
     ]
     for yaml, gguf in pairs:
         with tempfile.TemporaryDirectory(prefix="ckc-bench-") as folder:
             runner = build(yaml, Path(folder) / "runner")
             for threads in options.threads:
-                rounds: list[tuple[dict[str, float], dict[str, float]]] = []
+                rounds: list[list[dict[str, float]]] = []
                 for i in range(options.r + 1):
-                    pair = (ours(runner, threads, options.p, options.n), theirs(gguf, threads, options.p, options.n))
+                    sides = [ours(runner, threads, options.p, options.n), theirs(gguf, threads, options.p, options.n)]
+                    if candle:
+                        what = ("model", gguf, "--threads", threads, "-p", options.p, "-n", options.n, "--json")
+                        sides.append(run_json(candle, *what))
                     if i > 0:
-                        rounds.append(pair)
-                    print(f"{yaml.stem}, {threads} threads, round {i}: {pair}", file=sys.stderr)
+                        rounds.append(sides)
+                    print(f"{yaml.stem}, {threads} threads, round {i}: {sides}", file=sys.stderr)
                 for entry in ("prefill", "decode"):
-                    a, b = ([side[entry] for side in column] for column in zip(*rounds))
-                    ratio = statistics.median(a) / statistics.median(b)
-                    rows.append(f"| {yaml.stem} | {threads} | {entry} | {cell(a)} | {cell(b)} | {ratio:.2f} |")
+                    a, *others = ([side[entry] for side in column] for column in zip(*rounds))
+                    cells = (f" {cell(b)} | {statistics.median(a) / statistics.median(b):.2f} |" for b in others)
+                    rows.append(f"| {yaml.stem} | {threads} | {entry} | {cell(a)} |" + "".join(cells))
     return "\n".join(rows) + "\n"
+
+
+def kernels_table(peers: Path, options: argparse.Namespace) -> str:
+    """Matmuls: one row a type, shape and number of tokens."""
+    rows = [
+        f"{machine()}; median (lowest to highest) of {options.r} rounds; GB/s of weights at one token, GOP/s at more; "
+        "ratio: the peer's time over ours.",
+        "",
+        "| type | shape | tokens | threads | | ckc | candle | ratio | gemm | ratio |",
+        "|---" * 10 + "|",
+    ]
+    for threads in options.threads:
+        common = ("kernels", "--threads", threads, "--tokens", options.tokens, "--json")
+        # What is measured, then who: what it says in each round.
+        found: dict[tuple[str, str, int], dict[str, list[dict]]] = {}
+        for i in range(options.r + 1):
+            a = run_json(ROOT / "target/release/ckc", "bench", *common, "--dtype", DTYPES, "--depth", 0)["kernels"]
+            b = run_json(peers, *common)["kernels"]
+            print(f"kernels, {threads} threads, round {i}: done", file=sys.stderr)
+            for row in (*a, *b) if i > 0 else ():
+                if row.get("kernel", "matmul") == "matmul":
+                    of = found.setdefault((row["dtype"].lower(), row["shape"], row["tokens"]), {})
+                    of.setdefault(row.get("peer", "ckc"), []).append(row)
+        for (dtype, shape, tokens), sides in found.items():
+            rate, unit = RATES[tokens == 1]
+            times = {name: statistics.median(row["microseconds"] for row in of) for name, of in sides.items()}
+            line = f"| {dtype} | {shape} | {tokens} | {threads} | {unit} | {cell([row[rate] for row in sides['ckc']])} |"
+            for name in ("candle", "gemm"):
+                of = sides.get(name)
+                line += f" {cell([row[rate] for row in of])} | {times[name] / times['ckc']:.2f} |" if of else " | |"
+            rows.append(line)
+    return "\n".join(rows) + "\n"
+
+
+def replaced(text: str, mark: str, results: str) -> str:
+    """`text` with `results` between `mark` and the next heading."""
+    head, found, tail = text.partition(mark)
+    if not found:
+        raise SystemExit(f"error: there is no {mark} in the file that results are written to")
+    heading = tail.find("\n## ")
+    return f"{head}{mark}\n\n{results}{tail[heading:] if heading >= 0 else ''}"
 
 
 def cpu_name() -> str:
@@ -121,7 +192,10 @@ def main() -> int:
         peer(sys.argv[2], *map(int, sys.argv[3:6]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, help="pairs of a description and the GGUF file it names")
+    parser.add_argument("files", nargs="*", type=Path, help="pairs of a description and the GGUF file it names")
+    parser.add_argument("--kernels", action="store_true", help="matmuls, beside candle and the gemm crate; no files")
+    parser.add_argument("--candle", action="store_true", help="models beside candle, too")
+    parser.add_argument("--tokens", default="1,512", help="tokens of the matmuls of --kernels")
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2])
     parser.add_argument("-p", type=int, default=512, help="tokens of prefill")
     parser.add_argument("-n", type=int, default=128, help="tokens of decode")
@@ -129,17 +203,25 @@ def main() -> int:
     parser.add_argument("--max-load", type=float, default=0.2, help="cores that others may use")
     parser.add_argument("--write", type=Path, help="replace what follows the results mark of this file")
     options = parser.parse_args()
-    if len(options.files) % 2:
-        parser.error("a description and a GGUF file each")
+    if len(options.files) % 2 or bool(options.files) == options.kernels:
+        parser.error("a description and a GGUF file each, or --kernels and no files")
     pairs = list(zip(options.files[::2], options.files[1::2]))
+    peers = rust_peers() if options.kernels or options.candle else None
+    if options.kernels:
+        subprocess.run([*CARGO, "-p", "ckc", "--target-dir", ROOT / "target"], cwd=ROOT, check=True)
+    if options.candle and not peers:
+        print("warning: benches/peers does not build; there is no column for candle", file=sys.stderr)
+    if options.kernels and not peers:
+        print("error: benches/peers does not build; there is nothing to measure beside", file=sys.stderr)
+        return 1
     if (load := busy(options.max_load)) is not None:
         print(f"error: the machine is busy, others use {load:.1f} cores; numbers would mean nothing", file=sys.stderr)
         return 1
-    text = table(pairs, options)
+    text = kernels_table(peers, options) if options.kernels else table(pairs, peers, options)
     print(text)
     if options.write:
-        head = options.write.read_text().split(MARK)[0]
-        options.write.write_text(f"{head}{MARK}\n\n{text}")
+        mark = KERNELS_MARK if options.kernels else MARK
+        options.write.write_text(replaced(options.write.read_text(), mark, text))
     return 0
 
 
