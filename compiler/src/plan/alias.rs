@@ -30,8 +30,8 @@ pub(super) struct Groups<'p> {
     declared: &'p [InPlace],
     /// Bytes that nothing may use.
     reserved: &'p [Range<u64>],
-    /// The smallest alignment of a group of views that is ever live. Every base is a multiple of it, with merges too, so
-    /// growing rectangles outwards to it loses nothing.
+    /// The smallest alignment of a group of views that is ever live, or less where reserved ranges begin within it. Every
+    /// base is a multiple of it, with merges too, so growing rectangles outwards to it loses nothing.
     pub unit: u64,
 }
 
@@ -85,7 +85,23 @@ impl<'p> Groups<'p> {
             .iter()
             .filter(|m| m.iter().any(|&i| problem.buffers[i].occupies()));
         groups.unit = live.map(|m| groups.align(m)).min().unwrap_or(1);
+        if !groups.ends_are_units() {
+            let walls = reserved.iter().filter(|r| !r.is_empty() && r.start > 0);
+            groups.unit = walls.map(|r| 1 << r.start.trailing_zeros()).fold(groups.unit, u64::min);
+        }
         Ok(groups)
+    }
+
+    /// Whether every buffer ends at a multiple of the unit. If not, one that ends below a reserved range may reach into the
+    /// unit in which the range begins, and growing both would keep them apart.
+    fn ends_are_units(&self) -> bool {
+        let whole = |bytes: u64| bytes.is_multiple_of(self.unit);
+        let mut sizes = self.problem.buffers.iter().filter(|b| b.occupies()).map(|b| b.size);
+        let mut deltas = self.problem.aliases.iter().map(|alias| match *alias {
+            Alias::View { delta, .. } => delta,
+            Alias::InPlace { delta, .. } => delta.unsigned_abs(),
+        });
+        sizes.all(whole) && deltas.all(whole)
     }
 
     /// What is to be kept apart must not be tied together on the same bytes.

@@ -106,6 +106,20 @@ fn reserved_ranges_are_left_alone() {
     assert_eq!((solved(&p).peak, solved(&p).lower_bound), (64, 64));
 }
 
+/// Three bytes fit below a range that begins at the fourth, whatever they are aligned to.
+#[test]
+fn bytes_below_a_reserved_range_are_used_to_the_last() {
+    let mut p = problem(&[(3, 2, 0..1), (5, 4, 0..1)]);
+    p.regions = vec![Region {
+        reserved: only(3..4),
+        ..region("only", None)
+    }];
+    let s = solved(&p);
+    assert_eq!((&s.offsets[..], s.peak, s.lower_bound), (&[0, 4][..], 9, 9));
+    p.buffers.pop();
+    assert_eq!((solved(&p).peak, solved(&p).lower_bound), (3, 3));
+}
+
 #[test]
 fn hot_buffers_lie_in_the_first_region() {
     let mut p = problem(&[(64, 64, 0..4), (64, 64, 0..4), (64, 64, 0..2), (64, 64, 2..4)]);
