@@ -39,6 +39,17 @@ impl Diagnostic {
         }
     }
 
+    /// A problem that another program part said in lines: the first is the message, one that begins with `hint:` the
+    /// hint, and the others are notes.
+    pub fn from_lines(code: &'static str, text: &str) -> Diagnostic {
+        let mut lines = text.lines().map(str::trim);
+        let diagnostic = Diagnostic::new(code, lines.next().unwrap_or_default());
+        lines.fold(diagnostic, |diagnostic, line| match line.strip_prefix("hint:") {
+            Some(hint) => diagnostic.help(hint.trim_start()),
+            None => diagnostic.note(line),
+        })
+    }
+
     /// Names the file.
     #[must_use]
     pub fn in_file(mut self, file: impl Into<String>) -> Diagnostic {
@@ -222,6 +233,15 @@ mod tests {
                 to_json(&[diagnostic], &[("f", text)][..]);
             }
         }
+    }
+
+    #[test]
+    fn lines_become_message_notes_and_hint() {
+        let one = Diagnostic::from_lines("CK0000", "m");
+        assert_eq!(one, Diagnostic::new("CK0000", "m"));
+        let said = Diagnostic::from_lines("CK0000", "m\n  at byte 7\n  hint: h: i");
+        assert_eq!(said, Diagnostic::new("CK0000", "m").note("at byte 7").help("h: i"));
+        assert!(!render(&[said], &[][..], false).contains('\u{fffd}'));
     }
 
     #[test]

@@ -575,10 +575,22 @@ fn the_machine_and_the_kernels_are_measured() {
         (["bench", "kernels", "--depth", "18446744073709551615"], 2, "from 0 to"),
         (["bench", "kernels", "--dtype", "q9"], 1, "unknown type"),
         (["bench", "machine", "--isa", "mmx"], 1, "CK0918"),
+        (["bench", "machine", "--isa", "mmx"], 1, "help: unset CKC_ISA"),
         (["bench", "machine", "--threads", "0"], 1, "CK0918"),
     ] {
         let refused = ckc(&args);
         assert_eq!(refused.status.code(), Some(code), "{args:?}");
         assert!(err(&refused).contains(says), "{args:?}: {}", err(&refused));
+        assert!(!err(&refused).contains('\u{fffd}'), "{args:?}: {}", err(&refused));
     }
+    let verify = Command::new(CKC)
+        .args(["verify", &model()])
+        .env("CKC_ISA", "mmx")
+        .output()
+        .unwrap();
+    assert_eq!(verify.status.code(), Some(1));
+    for says in ["CK0910", "help: unset CKC_ISA"] {
+        assert!(err(&verify).contains(says), "{}", err(&verify));
+    }
+    assert!(!err(&verify).contains('\u{fffd}'), "{}", err(&verify));
 }

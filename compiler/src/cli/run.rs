@@ -378,9 +378,9 @@ fn bench(args: &Bench) -> Outcome {
         check: false,
     };
     let refused = |e: ck_runtime::Error| {
-        Exit::from(vec![Diagnostic::new(
+        Exit::from(vec![Diagnostic::from_lines(
             codes::NOT_MEASURED,
-            format!("cannot measure: {e}"),
+            &format!("cannot measure: {e}"),
         )])
     };
     match &args.what {

@@ -100,7 +100,7 @@ fn machine(planned: &Planned, path: &Path, threads: usize) -> Result<Machine, Ve
 }
 
 fn failed(what: impl std::fmt::Display) -> Vec<Diagnostic> {
-    vec![Diagnostic::new(codes::NOT_RUN, what.to_string())]
+    vec![Diagnostic::from_lines(codes::NOT_RUN, &what.to_string())]
 }
 
 /// The ids to run: those given, if the model takes them.
