@@ -175,6 +175,14 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// [`Worker::barrier`] where the number of workers does not divide `heads`: where it does, each has equal parts of
+    /// what comes before and after, and meets nobody.
+    pub fn barrier_unless(&self, heads: usize) {
+        if !heads.is_multiple_of(self.ctx.nth) {
+            self.barrier();
+        }
+    }
+
     /// This worker, `0..nth`; 0 is the calling thread.
     pub fn ith(&self) -> usize {
         self.ctx.ith

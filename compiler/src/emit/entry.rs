@@ -10,7 +10,7 @@ use crate::graph::{Op, TensorId};
 use crate::layout::call::{Call, call};
 use crate::layout::{EntryLayout, Layout, operand_name};
 use crate::schedule::access::Operand;
-use crate::schedule::barrier::Barrier;
+use crate::schedule::barrier::{Barrier, Hazard};
 
 /// Calls in one function at most: rustc's time grows faster than the length of a function.
 const CALLS_PER_FUNCTION: usize = 64;
@@ -127,7 +127,13 @@ fn step(
     let op = &entry.graph.ops[step.op];
     let writer = Writer::new(names, planned, &entry.graph, op);
     let comment = comments.add(describe(planned, index, op, call));
-    let barrier = planned.barriers[index].is_some().then(|| quote! { w.barrier(); });
+    let barrier = planned.barriers[index].map(|barrier| match barrier.unless {
+        None => quote! { w.barrier(); },
+        Some(heads) => {
+            let heads = number(heads);
+            quote! { w.barrier_unless(#heads); }
+        }
+    });
     let kernel = writer.call(call);
     let run = if layout.debug.watches() {
         let (table, number) = (constant(entry.name), number(index));
@@ -223,21 +229,25 @@ pub(crate) fn division(step: &crate::schedule::Step) -> String {
 pub(crate) fn reason(planned: &EntryLayout, barrier: Barrier) -> String {
     let entry = &planned.entry;
     let step_name = |i: usize| &entry.graph.ops[entry.steps[i].op].name;
-    match barrier {
-        Barrier::Reads { operand, writer } => {
+    let why = match barrier.hazard {
+        Hazard::Reads { operand, writer } => {
             format!(
                 "reads `{}`, which `{}` wrote on other workers",
                 operand_name(entry, operand),
                 step_name(writer)
             )
         }
-        Barrier::Reuses { operand, user } => {
+        Hazard::Reuses { operand, user } => {
             format!(
                 "takes the bytes of `{}`, in use by `{}` on other workers",
                 operand_name(entry, operand),
                 step_name(user)
             )
         }
+    };
+    match barrier.unless {
+        None => why,
+        Some(heads) => format!("{why}, unless their number divides {heads}"),
     }
 }
 

@@ -91,7 +91,9 @@ pub(super) fn field(name: &str, value: &str) -> String {
 fn no_barrier(planned: &Planned, entry: &EntryLayout, index: usize) -> Vec<String> {
     let program = &entry.entry;
     let name = |step: usize| program.graph.ops[program.steps[step].op].name.as_str();
-    let last = (0..index).rev().find(|i| entry.barriers[*i].is_some());
+    let last = (0..index)
+        .rev()
+        .find(|i| entry.barriers[*i].is_some_and(|b| b.always()));
     let bytes = |o: Operand| bytes(planned, entry, o);
     let mut lines = Vec::new();
     for access in &program.steps[index].accesses {
@@ -141,6 +143,8 @@ fn pattern(pattern: Pattern) -> String {
         Pattern::Private => "a part of its own".into(),
         Pattern::Tokens { granule } => format!("its own rows, {granule} at a time"),
         Pattern::Columns { granule, .. } => format!("its own columns, {granule} at a time"),
+        Pattern::Heads { heads } => format!("its own of {heads} heads"),
+        Pattern::Even { heads } => format!("an equal part of {heads} heads"),
     }
 }
 

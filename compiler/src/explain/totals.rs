@@ -50,10 +50,10 @@ pub fn totals(report: &Report) -> String {
     ));
     for e in &h.entries {
         line(format!(
-            "{:<8} {:>4} steps, {:>3} barriers, {} bytes at its peak{}",
+            "{:<8} {:>4} steps, {:>3}, {} bytes at its peak{}",
             e.name,
             e.steps,
-            e.barriers,
+            e.barrier_words(),
             e.peak_bytes,
             e.plan.as_ref().map_or(String::new(), |p| format!(", {}", p.status))
         ));

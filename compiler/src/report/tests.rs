@@ -59,6 +59,7 @@ fn sample(layers: &[&str]) -> Report {
             },
             barrier: (i > 0).then(|| Barrier {
                 reason: format!("reads x, written by {}", layers[i - 1]),
+                unless: None,
             }),
             workspace_bytes: 256,
             live_bytes: 4096,
@@ -413,6 +414,7 @@ fn a_lost_fusion_is_told_with_its_reason() {
     new.steps[0].kernel = "linear".into();
     new.steps[0].barrier = Some(Barrier {
         reason: "reads a.normed".into(),
+        unless: None,
     });
     new.steps[1].partition = Partition::Serial {
         reason: "too small".into(),

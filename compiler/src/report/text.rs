@@ -121,7 +121,7 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "option  debug {}", o.debug.join(","))?;
     }
     for e in &h.entries {
-        writeln!(out, "entry   {}  {} steps, {} barriers", e.name, e.steps, e.barriers)?;
+        writeln!(out, "entry   {}  {} steps, {}", e.name, e.steps, e.barrier_words())?;
         writeln!(
             out,
             "entry   {}  peak {} B, {} flop, reads {} B, writes {} B",

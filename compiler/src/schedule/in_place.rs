@@ -45,7 +45,11 @@ impl Entry {
         // Workers may still be in an earlier step of this stretch.
         let mut stretch = 0;
         for (step, planned) in self.steps.iter().enumerate() {
-            stretch = if data[step].is_some() { step } else { stretch };
+            stretch = if data[step].is_some_and(|b| b.always()) {
+                step
+            } else {
+                stretch
+            };
             let op = &self.graph.ops[planned.op];
             for (out, dst) in op.outputs.iter().enumerate() {
                 for (input, src) in op.inputs.iter().enumerate() {

@@ -62,8 +62,8 @@ impl Entry {
     /// results are live together.
     ///
     /// Workers are only as far apart as barriers allow. With `barriers` given, an operand stays live up to the first
-    /// barrier after its last use, so that reuse never needs a barrier of its own; without, every step is taken to
-    /// start with one.
+    /// barrier after its last use that always stands, so that reuse never needs a barrier of its own; without, every step
+    /// is taken to start with one.
     pub fn lifetimes(&self, barriers: Option<&[Option<Barrier>]>) -> Vec<(Operand, std::ops::Range<u32>)> {
         let mut spans: Vec<(Operand, usize, usize)> = Vec::new();
         let mut known: BTreeMap<Operand, usize> = BTreeMap::new();
@@ -82,7 +82,11 @@ impl Entry {
             let mut next = list.len();
             for (index, end) in ends.iter_mut().enumerate().rev() {
                 *end = next;
-                next = if list[index].is_some() { index } else { next };
+                next = if list[index].is_some_and(|b| b.always()) {
+                    index
+                } else {
+                    next
+                };
             }
         }
         let clock = |step: usize| u32::try_from(step).expect("fewer than 2^32 steps");

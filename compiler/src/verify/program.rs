@@ -10,6 +10,7 @@ use crate::layout::call::{Call, call};
 use crate::layout::debug::{EntryTable, StepTable, Watched, tables};
 use crate::layout::{EntryLayout, Kind, Layout};
 use crate::schedule::access::Operand;
+use crate::schedule::barrier::Barrier;
 
 /// The entries of a layout as kernel calls and barriers, as the emitter would write them.
 pub struct Program {
@@ -27,8 +28,8 @@ struct Line {
 
 /// One step.
 pub struct Step {
-    /// Whether a barrier stands before it.
-    pub barrier: bool,
+    /// The barrier before it.
+    pub barrier: Option<Barrier>,
     /// The kernel with its operands.
     pub call: Call,
 }
@@ -41,7 +42,7 @@ impl Program {
             let entry = entry(layout, name);
             let steps = (0..entry.entry.steps.len())
                 .map(|index| Step {
-                    barrier: entry.barriers[index].is_some(),
+                    barrier: entry.barriers[index],
                     call: call(layout, entry, index),
                 })
                 .collect();
@@ -77,8 +78,10 @@ pub(super) fn entry<'a>(layout: &'a Layout, name: &str) -> &'a EntryLayout {
 impl Line {
     fn run(&self, w: &Worker<'_>) {
         for (index, step) in self.steps.iter().enumerate() {
-            if step.barrier {
-                w.barrier();
+            match step.barrier.map(|b| b.unless) {
+                None => {}
+                Some(None) => w.barrier(),
+                Some(Some(heads)) => w.barrier_unless(heads),
             }
             match &self.watch {
                 Some(entry) => step.call.watch(w, entry, index),

@@ -2,7 +2,7 @@
 
 use ckc::fuse::Flags;
 use ckc::layout::Kind;
-use ckc::report::{Partition, Step, check, codes};
+use ckc::report::{Entry, Partition, Step, check, codes};
 
 use crate::fixtures::*;
 
@@ -13,10 +13,10 @@ fn no_barrier_can_be_spared() {
         for i in (0..base.steps.len()).filter(|i| base.steps[*i].barrier.is_some()) {
             let mut report = base.clone();
             let step = &mut report.steps[i];
-            step.barrier = None;
+            let unless = step.barrier.take().unwrap().unless;
             let (id, entry) = (step.id.clone(), step.entry.clone());
             let row = report.header.entries.iter_mut().find(|e| e.name == entry).unwrap();
-            row.barriers -= 1;
+            *count(row, unless) -= 1;
             // An entry's first step is met by nothing.
             let place = format!("steps[{i}].barrier");
             let race = check(&report)
@@ -30,6 +30,45 @@ fn no_barrier_can_be_spared() {
             );
         }
     }
+}
+
+/// Where it counts the barriers of that kind.
+fn count(row: &mut Entry, unless: Option<u64>) -> &mut u64 {
+    match unless {
+        None => &mut row.barriers,
+        Some(_) => &mut row.barriers_unless,
+    }
+}
+
+/// A barrier that only some numbers of workers wait at is missed where all must, and where other numbers must.
+#[test]
+fn no_barrier_may_be_passed_by_workers_that_need_it() {
+    let (mut always, mut other) = (0, 0);
+    for (label, base) in bases() {
+        for i in 0..base.steps.len() {
+            let Some(barrier) = &base.steps[i].barrier else {
+                continue;
+            };
+            let mut report = base.clone();
+            let wrong = match barrier.unless {
+                // All small numbers of workers divide it.
+                Some(heads) => 720_720 * heads,
+                None => 12,
+            };
+            report.steps[i].barrier.as_mut().unwrap().unless = Some(wrong);
+            let entry = report.steps[i].entry.clone();
+            let row = report.header.entries.iter_mut().find(|e| e.name == entry).unwrap();
+            *count(row, barrier.unless) -= 1;
+            *count(row, Some(wrong)) += 1;
+            assert_eq!(found(&report), [codes::RACE].into(), "{label} {i}: {}", told(&report));
+            *(if barrier.unless.is_none() {
+                &mut always
+            } else {
+                &mut other
+            }) += 1;
+        }
+    }
+    assert!(always > 100 && other > 20, "{always} {other}");
 }
 
 /// A view may be read as long as nobody writes what it looks at.

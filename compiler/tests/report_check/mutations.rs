@@ -46,6 +46,14 @@ fn ranges(r: &mut Report, edit: fn(&mut Vec<u64>)) -> Option<()> {
     Some(edit(r.partitions.first_mut()?.ranges.get_mut(1)?))
 }
 
+/// Calls a part whose name begins like this otherwise, in a step of decode.
+fn recall(r: &mut Report, part: &str, name: &str) -> Option<()> {
+    let of = |s: &Step| s.parts.keys().find(|p| p.starts_with(part)).cloned();
+    let step = r.steps.iter_mut().find(|s| s.entry == "decode" && of(s).is_some())?;
+    let operands = step.parts.remove(&of(step)?)?;
+    Some(step.parts.entry(name.into()).or_default().extend(operands))
+}
+
 type Mutation = (&'static str, &'static str, fn(&mut Report) -> Option<()>);
 
 /// What is done to a report, and the code of the rule that it breaks.
@@ -502,6 +510,22 @@ const MUTATIONS: &[Mutation] = &[
     }),
     ("a plan that is not as good as it says", codes::STATUS, |r| {
         Some(r.header.entries[0].plan.as_mut()?.status = Status::OptimalSearch)
+    }),
+    ("another number of barriers for some workers", codes::COUNTS, |r| {
+        Some(r.header.entries[0].barriers_unless += 1)
+    }),
+    ("heads of a cache that has others", codes::PARTS, |r| {
+        recall(r, "heads/", "heads/77")
+    }),
+    ("equal parts of heads that are not there", codes::PARTS, |r| {
+        recall(r, "even/", "even/77")
+    }),
+    ("equal parts of none", codes::PARTS, |r| recall(r, "even/", "even/0")),
+    ("heads where others read any of them", codes::RACE, |r| {
+        recall(r, "even/", "all")
+    }),
+    ("heads that belong to nobody", codes::RACE, |r| {
+        recall(r, "heads/", "private")
     }),
     ("in place by columns of what all read", codes::RACE, |r| {
         let step = r

@@ -23,6 +23,14 @@ fn touched(step: &Step, t: &Tensor, part: &str, ith: u64, nth: u64) -> Option<Ve
         return (part == "all").then(|| vec![whole]);
     };
     let granule: u64 = granule.parse().unwrap();
+    if kind == "even" && !granule.is_multiple_of(nth) {
+        return Some(vec![whole]);
+    }
+    if ["heads", "even"].contains(&kind) && t.entry.is_empty() {
+        assert_eq!(t.shape[0], granule);
+        let (own, head) = (split(granule, 1, ith, nth), t.bytes / granule);
+        return Some(vec![t.offset + own.start * head..t.offset + own.end * head]);
+    }
     let (rows, cols) = (t.shape[0], t.shape[1]);
     let row = t.bytes / rows;
     if kind == "rows" {
@@ -58,12 +66,14 @@ fn races(r: &Report) -> bool {
         let of = |e: &str| r.tensors.iter().find(|t| t.entry == e && t.id == name);
         of(entry).or_else(|| of(""))
     };
-    for entry in &r.header.entries {
+    let entries = r.header.entries.iter();
+    for (entry, nth) in entries.flat_map(|e| [2, 3, 5].map(|nth| (e, nth))) {
         let steps: Vec<&Step> = r.steps.iter().filter(|s| s.entry == entry.name).collect();
         // (step, tensor, part, writes), since the last barrier.
         let mut since: Vec<(&Step, &Tensor, &str, bool)> = Vec::new();
         for step in steps {
-            if step.barrier.is_some() {
+            let barrier = step.barrier.as_ref();
+            if barrier.is_some_and(|b| b.unless.is_none_or(|heads| !heads.is_multiple_of(nth))) {
                 since.clear();
             }
             let named = step
@@ -85,7 +95,7 @@ fn races(r: &Report) -> bool {
                     if itself || apart || !(*writes || *old_writes) {
                         continue;
                     }
-                    if meet((old_step, old, old_part), (step, tensor, part)) {
+                    if meet((old_step, old, old_part), (step, tensor, part), nth) {
                         return true;
                     }
                 }
@@ -95,18 +105,16 @@ fn races(r: &Report) -> bool {
     false
 }
 
-fn meet(a: (&Step, &Tensor, &str), b: (&Step, &Tensor, &str)) -> bool {
-    for nth in [2, 3, 5] {
-        for (i, j) in (0..nth)
-            .flat_map(|i| (0..nth).map(move |j| (i, j)))
-            .filter(|(i, j)| i != j)
-        {
-            let (Some(x), Some(y)) = (touched(a.0, a.1, a.2, i, nth), touched(b.0, b.1, b.2, j, nth)) else {
-                return !std::ptr::eq(a.0, b.0);
-            };
-            if x.iter().any(|x| y.iter().any(|y| x.start < y.end && y.start < x.end)) {
-                return true;
-            }
+fn meet(a: (&Step, &Tensor, &str), b: (&Step, &Tensor, &str), nth: u64) -> bool {
+    for (i, j) in (0..nth)
+        .flat_map(|i| (0..nth).map(move |j| (i, j)))
+        .filter(|(i, j)| i != j)
+    {
+        let (Some(x), Some(y)) = (touched(a.0, a.1, a.2, i, nth), touched(b.0, b.1, b.2, j, nth)) else {
+            return !std::ptr::eq(a.0, b.0);
+        };
+        if x.iter().any(|x| y.iter().any(|y| x.start < y.end && y.start < x.end)) {
+            return true;
         }
     }
     false

@@ -57,8 +57,8 @@ fn layer_0(w: &Worker<'_>) {
     //   in   layers.0.q_rot: f32[1, 256] at 0x7a5000, live 0..2
     //   out  layers.0.attn: f32[1, 256] at 0x7a5000, live 1..3
     //   by   heads, 8 of them
-    //   wait reads `layers.0.kv.keys`, which `layers.0.q` wrote on other workers
-    w.barrier();
+    //   wait reads `layers.0.kv.keys`, which `layers.0.q` wrote on other workers, unless their number divides 4
+    w.barrier_unless(4);
     w.run(Attention {
         q: slots::LAYERS_0_Q_ROT,
         cache: caches::LAYERS_0_KV,
@@ -91,7 +91,7 @@ fn layer_0(w: &Worker<'_>) {
     //   of   layers.0.attn_residual, layers.0.mlp_norm, layers.0.gate, layers.0.up, layers.0.act
     //   in   embed: f32[1, 256] at 0x7a5c00, live 0..4
     //        layers.0.attn_out: f32[1, 256] at 0x7a6400, live 2..4
-    //   out  layers.0.attn_residual: f32[1, 256] at 0x7a6000, live 3..6
+    //   out  layers.0.attn_residual: f32[1, 256] at 0x7a6000, live 3..7
     //        layers.0.act: f32[1, 768] at 0x7a5000, live 3..5
     //   by   columns, 32 together
     //   wait reads `layers.0.attn_out`, which `layers.0.attn_out` wrote on other workers
@@ -115,7 +115,7 @@ fn layer_0(w: &Worker<'_>) {
 
     // 004 layers.0.down: project
     //   in   layers.0.act: f32[1, 768] at 0x7a5000, live 3..5
-    //   out  layers.0.down: f32[1, 256] at 0x7a6400, live 4..6
+    //   out  layers.0.down: f32[1, 256] at 0x7a6400, live 4..7
     //   by   columns, 32 together
     //   wait reads `layers.0.act`, which `layers.0.act` wrote on other workers
     w.barrier();
@@ -132,8 +132,8 @@ fn layer_1(w: &Worker<'_>) {
     // 005 layers.1.q: project
     //   of   layers.0.mlp_residual, layers.1.attn_norm, layers.1.q, layers.1.k, layers.1.v, layers.1.q_rot,
     //        layers.1.k_rot, layers.1.attn.keys, layers.1.attn.values
-    //   in   layers.0.attn_residual: f32[1, 256] at 0x7a6000, live 3..6
-    //        layers.0.down: f32[1, 256] at 0x7a6400, live 4..6
+    //   in   layers.0.attn_residual: f32[1, 256] at 0x7a6000, live 3..7
+    //        layers.0.down: f32[1, 256] at 0x7a6400, live 4..7
     //   out  layers.0.mlp_residual: f32[1, 256] at 0x7a5c00, live 5..9
     //        layers.1.q_rot: f32[1, 256] at 0x7a5000, live 5..7
     //   by   columns, 32 together
@@ -171,8 +171,8 @@ fn layer_1(w: &Worker<'_>) {
     //   in   layers.1.q_rot: f32[1, 256] at 0x7a5000, live 5..7
     //   out  layers.1.attn: f32[1, 256] at 0x7a5000, live 6..8
     //   by   heads, 8 of them
-    //   wait reads `layers.1.kv.keys`, which `layers.1.q` wrote on other workers
-    w.barrier();
+    //   wait reads `layers.1.kv.keys`, which `layers.1.q` wrote on other workers, unless their number divides 4
+    w.barrier_unless(4);
     w.run(Attention {
         q: slots::LAYERS_1_Q_ROT,
         cache: caches::LAYERS_1_KV,
@@ -205,7 +205,7 @@ fn layer_1(w: &Worker<'_>) {
     //   of   layers.1.attn_residual, layers.1.mlp_norm, layers.1.gate, layers.1.up, layers.1.act
     //   in   layers.0.mlp_residual: f32[1, 256] at 0x7a5c00, live 5..9
     //        layers.1.attn_out: f32[1, 256] at 0x7a6400, live 7..9
-    //   out  layers.1.attn_residual: f32[1, 256] at 0x7a6000, live 8..11
+    //   out  layers.1.attn_residual: f32[1, 256] at 0x7a6000, live 8..12
     //        layers.1.act: f32[1, 768] at 0x7a5000, live 8..10
     //   by   columns, 32 together
     //   wait reads `layers.1.attn_out`, which `layers.1.attn_out` wrote on other workers
@@ -229,7 +229,7 @@ fn layer_1(w: &Worker<'_>) {
 
     // 009 layers.1.down: project
     //   in   layers.1.act: f32[1, 768] at 0x7a5000, live 8..10
-    //   out  layers.1.down: f32[1, 256] at 0x7a6400, live 9..11
+    //   out  layers.1.down: f32[1, 256] at 0x7a6400, live 9..12
     //   by   columns, 32 together
     //   wait reads `layers.1.act`, which `layers.1.act` wrote on other workers
     w.barrier();
@@ -246,8 +246,8 @@ fn layer_2(w: &Worker<'_>) {
     // 010 layers.2.q: project
     //   of   layers.1.mlp_residual, layers.2.attn_norm, layers.2.q, layers.2.k, layers.2.v, layers.2.q_rot,
     //        layers.2.k_rot, layers.2.attn.keys, layers.2.attn.values
-    //   in   layers.1.attn_residual: f32[1, 256] at 0x7a6000, live 8..11
-    //        layers.1.down: f32[1, 256] at 0x7a6400, live 9..11
+    //   in   layers.1.attn_residual: f32[1, 256] at 0x7a6000, live 8..12
+    //        layers.1.down: f32[1, 256] at 0x7a6400, live 9..12
     //   out  layers.1.mlp_residual: f32[1, 256] at 0x7a5c00, live 10..14
     //        layers.2.q_rot: f32[1, 256] at 0x7a5000, live 10..12
     //   by   columns, 32 together
@@ -285,8 +285,8 @@ fn layer_2(w: &Worker<'_>) {
     //   in   layers.2.q_rot: f32[1, 256] at 0x7a5000, live 10..12
     //   out  layers.2.attn: f32[1, 256] at 0x7a5000, live 11..13
     //   by   heads, 8 of them
-    //   wait reads `layers.2.kv.keys`, which `layers.2.q` wrote on other workers
-    w.barrier();
+    //   wait reads `layers.2.kv.keys`, which `layers.2.q` wrote on other workers, unless their number divides 4
+    w.barrier_unless(4);
     w.run(Attention {
         q: slots::LAYERS_2_Q_ROT,
         cache: caches::LAYERS_2_KV,
@@ -300,7 +300,7 @@ fn layer_2(w: &Worker<'_>) {
 
     // 012 layers.2.attn_out: project
     //   in   layers.2.attn: f32[1, 256] at 0x7a5000, live 11..13
-    //   out  layers.2.attn_out: f32[1, 256] at 0x7a6000, live 12..14
+    //   out  layers.2.attn_out: f32[1, 256] at 0x7a6400, live 12..14
     //   by   columns, 32 together
     //   wait reads `layers.2.attn`, which `layers.2.attn` wrote on other workers
     w.barrier();
@@ -318,8 +318,8 @@ fn layer_2(w: &Worker<'_>) {
     // 013 layers.2.act: project_glu
     //   of   layers.2.attn_residual, layers.2.mlp_norm, layers.2.gate, layers.2.up, layers.2.act
     //   in   layers.1.mlp_residual: f32[1, 256] at 0x7a5c00, live 10..14
-    //        layers.2.attn_out: f32[1, 256] at 0x7a6000, live 12..14
-    //   out  layers.2.attn_residual: f32[1, 256] at 0x7a6400, live 13..16
+    //        layers.2.attn_out: f32[1, 256] at 0x7a6400, live 12..14
+    //   out  layers.2.attn_residual: f32[1, 256] at 0x7a6000, live 13..17
     //        layers.2.act: f32[1, 768] at 0x7a5000, live 13..15
     //   by   columns, 32 together
     //   wait reads `layers.2.attn_out`, which `layers.2.attn_out` wrote on other workers
@@ -343,7 +343,7 @@ fn layer_2(w: &Worker<'_>) {
 
     // 014 layers.2.down: project
     //   in   layers.2.act: f32[1, 768] at 0x7a5000, live 13..15
-    //   out  layers.2.down: f32[1, 256] at 0x7a5c00, live 14..16
+    //   out  layers.2.down: f32[1, 256] at 0x7a5c00, live 14..17
     //   by   columns, 32 together
     //   wait reads `layers.2.act`, which `layers.2.act` wrote on other workers
     w.barrier();
@@ -360,9 +360,9 @@ fn layer_3(w: &Worker<'_>) {
     // 015 layers.3.q: project
     //   of   layers.2.mlp_residual, layers.3.attn_norm, layers.3.q, layers.3.k, layers.3.v, layers.3.q_rot,
     //        layers.3.k_rot, layers.3.attn.keys, layers.3.attn.values
-    //   in   layers.2.attn_residual: f32[1, 256] at 0x7a6400, live 13..16
-    //        layers.2.down: f32[1, 256] at 0x7a5c00, live 14..16
-    //   out  layers.2.mlp_residual: f32[1, 256] at 0x7a6000, live 15..19
+    //   in   layers.2.attn_residual: f32[1, 256] at 0x7a6000, live 13..17
+    //        layers.2.down: f32[1, 256] at 0x7a5c00, live 14..17
+    //   out  layers.2.mlp_residual: f32[1, 256] at 0x7a6400, live 15..19
     //        layers.3.q_rot: f32[1, 256] at 0x7a5000, live 15..17
     //   by   columns, 32 together
     //   wait reads `layers.2.down`, which `layers.2.down` wrote on other workers
@@ -399,8 +399,8 @@ fn layer_3(w: &Worker<'_>) {
     //   in   layers.3.q_rot: f32[1, 256] at 0x7a5000, live 15..17
     //   out  layers.3.attn: f32[1, 256] at 0x7a5000, live 16..18
     //   by   heads, 8 of them
-    //   wait reads `layers.3.kv.keys`, which `layers.3.q` wrote on other workers
-    w.barrier();
+    //   wait reads `layers.3.kv.keys`, which `layers.3.q` wrote on other workers, unless their number divides 4
+    w.barrier_unless(4);
     w.run(Attention {
         q: slots::LAYERS_3_Q_ROT,
         cache: caches::LAYERS_3_KV,
@@ -414,7 +414,7 @@ fn layer_3(w: &Worker<'_>) {
 
     // 017 layers.3.attn_out: project
     //   in   layers.3.attn: f32[1, 256] at 0x7a5000, live 16..18
-    //   out  layers.3.attn_out: f32[1, 256] at 0x7a6400, live 17..19
+    //   out  layers.3.attn_out: f32[1, 256] at 0x7a6000, live 17..19
     //   by   columns, 32 together
     //   wait reads `layers.3.attn`, which `layers.3.attn` wrote on other workers
     w.barrier();
@@ -431,8 +431,8 @@ fn layer_3(w: &Worker<'_>) {
 
     // 018 layers.3.act: project_glu
     //   of   layers.3.attn_residual, layers.3.mlp_norm, layers.3.gate, layers.3.up, layers.3.act
-    //   in   layers.2.mlp_residual: f32[1, 256] at 0x7a6000, live 15..19
-    //        layers.3.attn_out: f32[1, 256] at 0x7a6400, live 17..19
+    //   in   layers.2.mlp_residual: f32[1, 256] at 0x7a6400, live 15..19
+    //        layers.3.attn_out: f32[1, 256] at 0x7a6000, live 17..19
     //   out  layers.3.attn_residual: f32[1, 256] at 0x795000, live 18..21
     //        layers.3.act: f32[1, 768] at 0x7a5400, live 18..21
     //   by   columns, 32 together

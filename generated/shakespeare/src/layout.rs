@@ -39,8 +39,8 @@ const _: () = assert!(ACTIVATIONS.end <= ARENA_BYTES);
 pub const LAYOUT: Layout = Layout {
     model: "shakespeare",
     hash: [
-        142, 88, 59, 121, 48, 131, 198, 35, 253, 193, 199, 191, 198, 47, 32, 49, 181, 49, 102, 138, 135, 203, 136, 103,
-        12, 122, 218, 82, 50, 126, 240, 253,
+        181, 243, 217, 103, 203, 179, 94, 69, 242, 220, 81, 125, 180, 237, 11, 132, 250, 206, 24, 15, 176, 104, 2, 122,
+        136, 111, 137, 245, 214, 242, 73, 38,
     ],
     arena_bytes: ARENA_BYTES,
     weights_bytes: 6890496,
@@ -271,21 +271,21 @@ pub mod decode {
     /// `layers.2.attn`
     pub const LAYERS_2_ATTN: Slot = Slot { offset: 0x7a5000, cols: 256, act: ActType::F32 };
     /// `layers.2.attn_out`
-    pub const LAYERS_2_ATTN_OUT: Slot = Slot { offset: 0x7a6000, cols: 256, act: ActType::F32 };
+    pub const LAYERS_2_ATTN_OUT: Slot = Slot { offset: 0x7a6400, cols: 256, act: ActType::F32 };
     /// `layers.2.attn_residual`
-    pub const LAYERS_2_ATTN_RESIDUAL: Slot = Slot { offset: 0x7a6400, cols: 256, act: ActType::F32 };
+    pub const LAYERS_2_ATTN_RESIDUAL: Slot = Slot { offset: 0x7a6000, cols: 256, act: ActType::F32 };
     /// `layers.2.act`
     pub const LAYERS_2_ACT: Slot = Slot { offset: 0x7a5000, cols: 768, act: ActType::F32 };
     /// `layers.2.down`
     pub const LAYERS_2_DOWN: Slot = Slot { offset: 0x7a5c00, cols: 256, act: ActType::F32 };
     /// `layers.2.mlp_residual`
-    pub const LAYERS_2_MLP_RESIDUAL: Slot = Slot { offset: 0x7a6000, cols: 256, act: ActType::F32 };
+    pub const LAYERS_2_MLP_RESIDUAL: Slot = Slot { offset: 0x7a6400, cols: 256, act: ActType::F32 };
     /// `layers.3.q_rot`
     pub const LAYERS_3_Q_ROT: Slot = Slot { offset: 0x7a5000, cols: 256, act: ActType::F32 };
     /// `layers.3.attn`
     pub const LAYERS_3_ATTN: Slot = Slot { offset: 0x7a5000, cols: 256, act: ActType::F32 };
     /// `layers.3.attn_out`
-    pub const LAYERS_3_ATTN_OUT: Slot = Slot { offset: 0x7a6400, cols: 256, act: ActType::F32 };
+    pub const LAYERS_3_ATTN_OUT: Slot = Slot { offset: 0x7a6000, cols: 256, act: ActType::F32 };
     /// `layers.3.attn_residual`
     pub const LAYERS_3_ATTN_RESIDUAL: Slot = Slot { offset: 0x795000, cols: 256, act: ActType::F32 };
     /// `layers.3.act`
@@ -345,34 +345,34 @@ const DECODE_BUFFERS: &[Buffer] = &[
     Buffer(0x7a5c00, 0x7a6000, 0, 4),
     Buffer(0x7a5000, 0x7a5400, 0, 3),
     Buffer(0x7a6400, 0x7a6800, 2, 4),
-    Buffer(0x7a6000, 0x7a6400, 3, 6),
+    Buffer(0x7a6000, 0x7a6400, 3, 7),
     Buffer(0x7a5000, 0x7a5c00, 3, 5),
-    Buffer(0x7a6400, 0x7a6800, 4, 6),
+    Buffer(0x7a6400, 0x7a6800, 4, 7),
     Buffer(0x7a5c00, 0x7a6000, 5, 9),
     Buffer(0x7a5000, 0x7a5400, 5, 8),
     Buffer(0x7a6400, 0x7a6800, 7, 9),
-    Buffer(0x7a6000, 0x7a6400, 8, 11),
+    Buffer(0x7a6000, 0x7a6400, 8, 12),
     Buffer(0x7a5000, 0x7a5c00, 8, 10),
-    Buffer(0x7a6400, 0x7a6800, 9, 11),
+    Buffer(0x7a6400, 0x7a6800, 9, 12),
     Buffer(0x7a5c00, 0x7a6000, 10, 14),
     Buffer(0x7a5000, 0x7a5400, 10, 13),
-    Buffer(0x7a6000, 0x7a6400, 12, 14),
-    Buffer(0x7a6400, 0x7a6800, 13, 16),
+    Buffer(0x7a6400, 0x7a6800, 12, 14),
+    Buffer(0x7a6000, 0x7a6400, 13, 17),
     Buffer(0x7a5000, 0x7a5c00, 13, 15),
-    Buffer(0x7a5c00, 0x7a6000, 14, 16),
-    Buffer(0x7a6000, 0x7a6400, 15, 19),
+    Buffer(0x7a5c00, 0x7a6000, 14, 17),
+    Buffer(0x7a6400, 0x7a6800, 15, 19),
     Buffer(0x7a5000, 0x7a5400, 15, 18),
-    Buffer(0x7a6400, 0x7a6800, 17, 19),
+    Buffer(0x7a6000, 0x7a6400, 17, 19),
     Buffer(0x7a5400, 0x7a6000, 18, 21),
     Buffer(0x795400, 0x795800, 19, 21),
     Buffer(0x795000, 0x795400, 18, 21),
-    Buffer(0x795000, 0x7a5000, 0, 1),
+    Buffer(0x795000, 0x7a5000, 0, 2),
     Buffer(0x795000, 0x7a5000, 3, 4),
-    Buffer(0x795000, 0x7a5000, 5, 6),
+    Buffer(0x795000, 0x7a5000, 5, 7),
     Buffer(0x795000, 0x7a5000, 8, 9),
-    Buffer(0x795000, 0x7a5000, 10, 11),
+    Buffer(0x795000, 0x7a5000, 10, 12),
     Buffer(0x795000, 0x7a5000, 13, 14),
-    Buffer(0x795000, 0x7a5000, 15, 16),
+    Buffer(0x795000, 0x7a5000, 15, 17),
     Buffer(0x795400, 0x7a5400, 18, 19),
 ];
 const _: () = assert!(disjoint(DECODE_BUFFERS));
@@ -648,7 +648,9 @@ pub const STEPS: &[StepInfo] = &[
         kernel: "attention",
         axis: Axis::Heads,
         extent: 8,
-        barrier: Some("reads `layers.0.kv.keys`, which `layers.0.q` wrote on other workers"),
+        barrier: Some(
+            "reads `layers.0.kv.keys`, which `layers.0.q` wrote on other workers, unless their number divides 4",
+        ),
         workspace_offset: 0x0,
         workspace_bytes: 0,
         serial: None,
@@ -713,7 +715,9 @@ pub const STEPS: &[StepInfo] = &[
         kernel: "attention",
         axis: Axis::Heads,
         extent: 8,
-        barrier: Some("reads `layers.1.kv.keys`, which `layers.1.q` wrote on other workers"),
+        barrier: Some(
+            "reads `layers.1.kv.keys`, which `layers.1.q` wrote on other workers, unless their number divides 4",
+        ),
         workspace_offset: 0x0,
         workspace_bytes: 0,
         serial: None,
@@ -778,7 +782,9 @@ pub const STEPS: &[StepInfo] = &[
         kernel: "attention",
         axis: Axis::Heads,
         extent: 8,
-        barrier: Some("reads `layers.2.kv.keys`, which `layers.2.q` wrote on other workers"),
+        barrier: Some(
+            "reads `layers.2.kv.keys`, which `layers.2.q` wrote on other workers, unless their number divides 4",
+        ),
         workspace_offset: 0x0,
         workspace_bytes: 0,
         serial: None,
@@ -843,7 +849,9 @@ pub const STEPS: &[StepInfo] = &[
         kernel: "attention",
         axis: Axis::Heads,
         extent: 8,
-        barrier: Some("reads `layers.3.kv.keys`, which `layers.3.q` wrote on other workers"),
+        barrier: Some(
+            "reads `layers.3.kv.keys`, which `layers.3.q` wrote on other workers, unless their number divides 4",
+        ),
         workspace_offset: 0x0,
         workspace_bytes: 0,
         serial: None,

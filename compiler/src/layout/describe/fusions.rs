@@ -6,6 +6,7 @@ use crate::fuse::{Flag, Site};
 use crate::graph::Graph;
 use crate::layout::{EntryLayout, tensor_bytes};
 use crate::report::{FuseOutcome, Fusion};
+use crate::schedule::barrier::Barrier;
 
 /// Sites with what they save: bytes of tensors that are no longer written, and barriers and passes, shared out over the
 /// sites of a flag from the difference that its pass made.
@@ -60,7 +61,10 @@ fn saved(planned: &EntryLayout) -> BTreeMap<Flag, Saved> {
         stages: Vec::new(),
         division: planned.entry.division,
     };
-    let barriers = |steps, graph| with(steps, graph).data_barriers().iter().flatten().count();
+    let barriers = |steps, graph| {
+        let all = with(steps, graph).data_barriers();
+        all.into_iter().flatten().filter(Barrier::always).count()
+    };
     let Some((_, steps, graph)) = planned.entry.stages.first() else {
         return BTreeMap::new();
     };

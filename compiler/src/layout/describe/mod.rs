@@ -10,6 +10,7 @@ use super::{EntryLayout, Kind, Layout};
 use crate::graph::Graph;
 use crate::model::Budget;
 use crate::report::{Entry, Header, Limit, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
+use crate::schedule::barrier::Barrier;
 use crate::schedule::cost::cost;
 use fusions::fusions;
 use rows::{divisions, steps, tensors, weights};
@@ -110,10 +111,12 @@ fn header(layout: &Layout, about: &About<'_>) -> Header {
 }
 
 fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
+    let barriers = |kind: fn(&Barrier) -> bool| planned.barriers.iter().flatten().filter(|b| kind(b)).count() as u64;
     let mut row = Entry {
         name: planned.entry.name.into(),
         steps: planned.entry.steps.len() as u64,
-        barriers: planned.barriers.iter().flatten().count() as u64,
+        barriers: barriers(Barrier::always),
+        barriers_unless: barriers(|b| !b.always()),
         peak_bytes: planned.solution.peak,
         plan: (layout.kind == Kind::Packed).then(|| Plan::from(&planned.solution)),
         order: planned.order.map(step_order),

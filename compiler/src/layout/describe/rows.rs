@@ -57,6 +57,7 @@ pub(super) fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
                 partition: partition(step),
                 barrier: planned.barriers[i].map(|b| Barrier {
                     reason: crate::emit::reason(planned, b),
+                    unless: b.unless.map(|n| n as u64),
                 }),
                 workspace_bytes: step.workspace as u64,
                 live_bytes: live_bytes[i],
@@ -82,6 +83,8 @@ fn parts(entry: &crate::schedule::Entry, index: usize) -> BTreeMap<String, Vec<S
             Pattern::All => "all".to_owned(),
             Pattern::Tokens { granule } => format!("rows/{granule}"),
             Pattern::Columns { granule, .. } => format!("columns/{granule}"),
+            Pattern::Heads { heads } => format!("heads/{heads}"),
+            Pattern::Even { heads } => format!("even/{heads}"),
             Pattern::Private => "private".to_owned(),
         };
         let (operands, name) = (parts.entry(part).or_default(), operand_name(entry, access.operand));

@@ -49,7 +49,16 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         let sum = |value: fn(&Step) -> u64| steps().map(|s| u128::from(value(s))).sum::<u128>();
         let counted = [
             ("steps", entry.steps, steps().count() as u128),
-            ("barriers", entry.barriers, sum(|s| u64::from(s.barrier.is_some()))),
+            (
+                "barriers",
+                entry.barriers,
+                sum(|s| u64::from(stands(s, |unless| unless.is_none()))),
+            ),
+            (
+                "barriers_unless",
+                entry.barriers_unless,
+                sum(|s| u64::from(stands(s, |unless| unless.is_some()))),
+            ),
             ("flops", entry.flops, sum(|s| s.flops)),
             ("bytes_read", entry.bytes_read, sum(|s| s.bytes_read)),
             ("bytes_written", entry.bytes_written, sum(|s| s.bytes_written)),
@@ -61,4 +70,9 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             }
         }
     }
+}
+
+/// Whether a barrier of that kind stands before the step.
+fn stands(step: &Step, kind: fn(Option<u64>) -> bool) -> bool {
+    step.barrier.as_ref().is_some_and(|b| kind(b.unless))
 }

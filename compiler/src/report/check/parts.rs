@@ -49,7 +49,11 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         for touch in view.touches[i].iter().filter(|t| t.reads && !t.writes) {
             let tensor = &view.report.tensors[touch.tensor];
             let parts = view.touches_of(i, touch.tensor);
-            if whole(step, tensor) && !parts.iter().any(|t| t.part == Some(Part::All)) {
+            let all = |t: &Touch| match t.part {
+                Some(Part::Even { .. }) => by_heads(step),
+                part => part == Some(Part::All),
+            };
+            if whole(step, tensor) && !parts.iter().any(all) {
                 let message = format!(
                     "`{}` reads all of `{}`: that is what `{}` does",
                     step.id, tensor.id, step.kernel
@@ -68,9 +72,20 @@ fn whole(step: &Step, tensor: &Tensor) -> bool {
     };
     match step.kernel.as_str() {
         "select_row" => true,
+        // Of a cache, in whole heads if it is that: see `Part::Even`.
         "attention" | "attention_project" => tensor.entry.is_empty(),
         kernel => axis == "columns" && WHOLE_ROWS.contains(&kernel),
     }
+}
+
+/// Whether the workers take heads of a cache.
+fn by_heads(step: &Step) -> bool {
+    matches!(&step.partition, Partition::Axis { axis, .. } if axis == "heads")
+}
+
+/// Whether the tensor is a cache of so many heads.
+fn cached(tensor: &Tensor, heads: u64) -> bool {
+    tensor.entry.is_empty() && tensor.shape.first() == Some(&heads)
 }
 
 /// Why a worker of this step cannot have this part of a tensor.
@@ -85,6 +100,21 @@ fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool)
         Part::All => None,
         Part::Private if scratch || tensor.entry.is_empty() || axis == "heads" => None,
         Part::Private => Some("only scratch, caches and heads have parts that no other step shares".into()),
+        Part::Heads { heads } if !cached(tensor, heads) => Some(format!("it is no cache of {heads} heads")),
+        // A head's columns stay together, so that a worker's are whole heads.
+        Part::Heads { .. } => match tensor.shape[..] {
+            [_, _, head] | [_, _, head, _]
+                if axis == "columns" && cut == head && head.is_multiple_of(GROUP) && touch.writes =>
+            {
+                None
+            }
+            _ => Some(format!("{length} {axis} are divided by {cut}, not by heads")),
+        },
+        Part::Even { heads } if !cached(tensor, heads) => Some(format!("it is no cache of {heads} heads")),
+        Part::Even { heads } if touch.writes || axis != "heads" || !length.is_multiple_of(heads) => {
+            Some(format!("{length} {axis} are no equal parts of {heads} heads"))
+        }
+        Part::Even { .. } => None,
         Part::Rows { granule } => {
             let [rows, _] = tensor.shape[..] else {
                 return Some("it has no rows".into());

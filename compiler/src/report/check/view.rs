@@ -22,6 +22,10 @@ pub enum Part {
     Rows { granule: u64 },
     /// Its own columns of every row.
     Columns { granule: u64 },
+    /// Its own of so many heads of a cache.
+    Heads { heads: u64 },
+    /// An equal part of so many heads where the workers divide them, else any of it.
+    Even { heads: u64 },
     /// A part that no other step's division shares.
     Private,
 }
@@ -32,6 +36,8 @@ impl fmt::Display for Part {
             Part::All => f.write_str("all"),
             Part::Rows { granule } => write!(f, "rows/{granule}"),
             Part::Columns { granule } => write!(f, "columns/{granule}"),
+            Part::Heads { heads } => write!(f, "heads/{heads}"),
+            Part::Even { heads } => write!(f, "even/{heads}"),
             Part::Private => f.write_str("private"),
         }
     }
@@ -41,6 +47,7 @@ impl Part {
     /// The part of that name.
     pub fn parse(text: &str) -> Option<Part> {
         let granule = |digits: &str| digits.parse().ok().filter(|granule| *granule > 0);
+        let heads = granule;
         match text.split_once('/') {
             None if text == "all" => Some(Part::All),
             None if text == "private" => Some(Part::Private),
@@ -50,6 +57,8 @@ impl Part {
             Some(("columns", digits)) => Some(Part::Columns {
                 granule: granule(digits)?,
             }),
+            Some(("heads", digits)) => Some(Part::Heads { heads: heads(digits)? }),
+            Some(("even", digits)) => Some(Part::Even { heads: heads(digits)? }),
             _ => None,
         }
     }

@@ -193,16 +193,18 @@ fn steps(old: &Report, new: &Report, whole: &Report) -> Vec<Fact> {
         detail,
         delta: 0,
     };
-    let waits = |s: &Step| s.barrier.as_ref().map(|b| b.reason.clone());
+    // Those that every number of workers waits at.
+    let waits = |s: &Step| s.barrier.as_ref().is_some_and(|b| b.unless.is_none());
+    let reason = |s: &Step| s.barrier.as_ref().map_or(String::new(), |b| b.reason.clone());
     let (mut gained, mut lost) = (Vec::new(), Vec::new());
     let (mut kernels, mut partitions, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     for (_, a, b) in paired(&before, &after) {
         match (a, b) {
             (Some(a), Some(b)) => {
-                match (waits(a), waits(b)) {
-                    (None, Some(reason)) => gained.push(row(b, reason)),
-                    (Some(reason), None) => lost.push(row(b, reason)),
+                match ((a.barrier.is_some(), waits(a)), (b.barrier.is_some(), waits(b))) {
+                    (old, new) if old < new => gained.push(row(b, reason(b))),
+                    (old, new) if old > new => lost.push(row(b, reason(if new.0 { b } else { a }))),
                     _ => {}
                 }
                 if a.kernel != b.kernel {

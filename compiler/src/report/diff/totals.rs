@@ -78,6 +78,7 @@ const ENTRY_FIELDS: &[EntryField] = &[
     ("peak", " B", |e| e.peak_bytes),
     ("steps", "", |e| e.steps),
     ("barriers", "", |e| e.barriers),
+    ("barriers unless workers divide heads", "", |e| e.barriers_unless),
     ("flop", "", |e| e.flops),
     ("reads", " B", |e| e.bytes_read),
     ("writes", " B", |e| e.bytes_written),

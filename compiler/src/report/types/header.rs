@@ -58,8 +58,12 @@ pub struct Entry {
     pub name: String,
     /// Kernel calls.
     pub steps: u64,
-    /// Barriers.
+    /// Barriers that all workers wait at, however many there are.
     pub barriers: u64,
+    /// Barriers that are passed without waiting where the number of workers divides a number: see
+    /// [`super::Barrier::unless`].
+    #[serde(default, skip_serializing_if = "none")]
+    pub barriers_unless: u64,
     /// The most bytes its steps need live at once in the regions that it shares with other entries.
     pub peak_bytes: u64,
     /// How its steps were ordered; absent when they stay in the source's order unsearched.
@@ -74,6 +78,22 @@ pub struct Entry {
     /// How its part of the planned regions was laid out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+}
+
+/// Whether a count is of nothing.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn none(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Entry {
+    /// How many barriers, in words.
+    pub fn barrier_words(&self) -> String {
+        match self.barriers_unless {
+            0 => format!("{} barriers", self.barriers),
+            some => format!("{} barriers, {some} more unless workers divide heads", self.barriers),
+        }
+    }
 }
 
 /// How the steps of an entry were ordered. The bytes are those live by steps alone, without what barriers add.

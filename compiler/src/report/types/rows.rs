@@ -66,8 +66,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clobbers: Vec<String>,
     /// Which part of its operands one worker touches, and the operands. `all` of them; `rows/4`, its own rows, four of
-    /// which stay together; `columns/32`, its own columns of every row; `private`, a part of its own that is no part of
-    /// any other step's division. An operand may have several. The step's scratch is called `ID.workspace`. Weights are
+    /// which stay together; `columns/32`, its own columns of every row; `heads/8`, its own of a cache's eight heads;
+    /// `even/8`, an equal part in whole heads where the number of workers divides eight, and any of it elsewhere;
+    /// `private`, a part of its own that is no part of any other step's division. An operand may have several. The step's scratch is called `ID.workspace`. Weights are
     /// read by all and not named.
     #[serde(
         default,
@@ -138,6 +139,9 @@ pub struct Division {
 pub struct Barrier {
     /// In words: what is read or overwritten, and who wrote or read it.
     pub reason: String,
+    /// If the number of workers divides this, nobody waits: each has equal parts of what the steps around it touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<u64>,
 }
 
 /// One slot.
