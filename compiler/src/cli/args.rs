@@ -244,7 +244,7 @@ pub struct Dsa {
     #[arg(long, conflicts_with_all = ["fast", "capacity", "output"])]
     pub lb: bool,
     /// Nodes that the search may look at
-    #[arg(long, value_name = "N", default_value_t = 8_000_000, conflicts_with_all = ["fast", "lb"])]
+    #[arg(long, value_name = "N", default_value_t = 8_000_000, conflicts_with = "fast")]
     pub nodes: u64,
 }
 

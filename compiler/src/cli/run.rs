@@ -297,6 +297,9 @@ fn verify_report(path: &Path) -> Outcome {
     ))
 }
 
+/// What `--lb` takes of the nodes that a search may look at: one part of so many.
+const LB: u64 = 64;
+
 fn dsa(args: &Dsa) -> Outcome {
     let name = args.input.display().to_string();
     let failed = |what: String| Exit::from(vec![Diagnostic::new(codes::BUFFERS, what).in_file(&name)]);
@@ -316,7 +319,7 @@ fn dsa(args: &Dsa) -> Outcome {
         })
     })?;
     if args.lb {
-        let bound = plan::bound(&table.problem).map_err(|e| failed(e.to_string()))?;
+        let bound = plan::bound(&table.problem, args.nodes / LB).map_err(|e| failed(e.to_string()))?;
         return say(&format!("lower bound {bound}\n"));
     }
     let options = plan::Options {

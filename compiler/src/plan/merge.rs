@@ -19,6 +19,8 @@ pub(super) struct Choices {
     pub aliasings: Vec<Aliasing>,
     /// No layout has a lower peak, whatever merges it takes.
     pub bound: Bound,
+    /// All sets of merges are among the aliasings.
+    pub complete: bool,
 }
 
 /// Merges of which all sets are looked at when nothing else reaches the bound of all sets.
@@ -39,6 +41,7 @@ pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Choi
         return Ok(Choices {
             bound: plain.bound,
             aliasings: vec![plain.aliasing],
+            complete: true,
         });
     }
     let ideal = ideal(problem, &declared, &plain.aliasing, views.unit);
@@ -50,7 +53,7 @@ pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Choi
         let bound = ideal;
         let mut list = vec![best, first_come, plain];
         list.sort_by_key(Judged::score);
-        return Ok(Choices::of(list, bound));
+        return Ok(Choices::of(list, bound, false));
     }
     let mut list: Vec<Judged> = (0..sets)
         .map(|set| declared.iter().enumerate().filter(move |(i, _)| set >> i & 1 == 1))
@@ -58,21 +61,26 @@ pub(super) fn choices(problem: &Problem, reserved: &[Range<u64>]) -> Result<Choi
         .collect();
     list.sort_by_key(Judged::score);
     let bound = list.first().map_or(ideal, |judged| judged.bound);
-    if declared.len() > ALL_PLANNED {
+    let complete = declared.len() <= ALL_PLANNED;
+    if !complete {
         list.truncate(1);
         list.push(plain);
     }
-    Ok(Choices::of(list, bound))
+    Ok(Choices::of(list, bound, complete))
 }
 
 impl Choices {
     /// Drops what is there twice, and puts the one without merges last.
-    fn of(list: Vec<Judged>, bound: Bound) -> Self {
+    fn of(list: Vec<Judged>, bound: Bound, complete: bool) -> Self {
         let mut seen = BTreeSet::new();
         let mut aliasings: Vec<Aliasing> = list.into_iter().map(|judged| judged.aliasing).collect();
         aliasings.retain(|aliasing| seen.insert(aliasing.merged.clone()));
         aliasings.sort_by_key(|aliasing| aliasing.merged.is_empty());
-        Self { aliasings, bound }
+        Self {
+            aliasings,
+            bound,
+            complete,
+        }
     }
 }
 

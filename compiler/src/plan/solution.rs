@@ -41,8 +41,9 @@ pub struct RegionPlan {
     pub name: String,
     /// Bytes the layout needs: the highest end of a live buffer, rounded up to the placement unit.
     pub peak: u64,
-    /// No layout of the buffers in this region, with the in-place merges that were considered, needs fewer bytes. Counted
-    /// in placement units, the smallest alignment of a live buffer (of a live whole, for views).
+    /// No layout of the buffers in this region, with the in-place merges that were considered, needs fewer bytes: the most
+    /// that are live at one time; where the least peak is not known, what was proven beyond that. Counted in placement
+    /// units, the smallest alignment of a live buffer (of a live whole, for views).
     pub lower_bound: u64,
     /// How `peak` relates to `lower_bound` and to the capacity.
     pub status: Status,

@@ -108,11 +108,12 @@ pub fn solve_with(problem: &Problem, options: &Options) -> Result<Solution, Plan
     Ok(total(whole))
 }
 
-/// The most bytes that are live at one time, as [`Solution::lower_bound`], without making a layout.
+/// A bound that no layout is below: the most bytes that are live at one time, or what small parts of the problem prove
+/// within so many nodes.
 ///
 /// # Errors
 /// As [`solve`], except that overlapping pins are not looked for.
-pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
+pub fn bound(problem: &Problem, nodes: u64) -> Result<u64, PlanError> {
     problem.check()?;
     let problem = &*lifetime::normal(problem);
     let regions = regions(problem);
@@ -121,9 +122,24 @@ pub fn bound(problem: &Problem) -> Result<u64, PlanError> {
     for (r, region) in regions.iter().enumerate() {
         let share = region::share(problem, |b| of[b] == r);
         let ticks = ticks::flatten(&share.problem)?;
-        sum += merge::choices(&ticks.problem, &region.reserved)?.bound.bytes;
+        let choices = merge::choices(&ticks.problem, &region.reserved)?;
+        let proven = choices.aliasings.iter().map(|a| raised(&a.items, nodes)).min();
+        let proven = proven.filter(|_| choices.complete).unwrap_or(0);
+        sum += proven.max(choices.bound.bytes);
     }
     Ok(sum)
+}
+
+/// The bound of the items, raised by at most so many nodes.
+fn raised(items: &[Item], nodes: u64) -> u64 {
+    let bound = lower_bound(items).bytes;
+    if nodes == 0 || items.iter().any(|item| item.reserved) {
+        return bound;
+    }
+    let layout = Portfolio::new(items).ok().and_then(|mut p| p.next(bound));
+    layout.map_or(bound, |layout| {
+        exact::bound(items, bound, (layout.peak, layout.bases), nodes)
+    })
 }
 
 /// The regions of a problem, of which there is always one.
@@ -234,7 +250,11 @@ impl Planned {
 /// Plans a problem that lies in one region.
 pub(super) fn plan_region(problem: &Problem, region: &Region, options: &Options) -> Result<Planned, PlanError> {
     let ticks = ticks::flatten(problem)?;
-    let merge::Choices { aliasings, bound } = merge::choices(&ticks.problem, &region.reserved)?;
+    let merge::Choices {
+        aliasings,
+        bound,
+        complete,
+    } = merge::choices(&ticks.problem, &region.reserved)?;
     let mut search = Search {
         options: *options,
         limit: region.capacity,
@@ -245,6 +265,10 @@ pub(super) fn plan_region(problem: &Problem, region: &Region, options: &Options)
     };
     for aliasing in &aliasings {
         search.try_aliasing(problem, aliasing)?;
+    }
+    if !complete {
+        // What was not tried may be better than all that was.
+        search.floor = search.floor.min(bound.bytes);
     }
     let naive = aliasings.last().map_or(0, |plain| naive(problem, plain));
     Ok(search.finish(problem, &ticks, naive))
@@ -426,6 +450,10 @@ impl<'a> Search<'a> {
             _ if peak <= planned.floor => Status::OptimalSearch,
             (_, gap) => Status::Feasible { gap },
         };
+        if let Status::Feasible { gap } = &mut planned.status {
+            planned.lower_bound = lower_bound.max(planned.floor);
+            *gap = peak - planned.lower_bound;
+        }
         planned
     }
 }

@@ -92,6 +92,22 @@ pub(super) fn chained() -> impl Strategy<Value = Problem> {
         })
 }
 
+/// As [`chained`], with six to twelve pairs.
+fn many_merges() -> impl Strategy<Value = Problem> {
+    (
+        buffers(4..7, 4, 0, 5),
+        prop::collection::vec((0..7usize, 0..7usize, -1..2i64), 8..14),
+    )
+        .prop_map(|(mut p, pairs)| {
+            let n = p.buffers.len();
+            let pairs = pairs.into_iter().filter(|&(a, b, _)| a < n && b < n && a != b);
+            p.aliases = pairs
+                .map(|(dst, src, delta)| Alias::InPlace { dst, src, delta })
+                .collect();
+            p
+        })
+}
+
 /// Buffers of which some are views of buffer 0.
 pub(super) fn viewed() -> impl Strategy<Value = Problem> {
     (
@@ -145,6 +161,19 @@ proptest! {
         if s.status == Status::Optimal {
             prop_assert_eq!(s.peak, best, "{:?}\n{:?}", p, s);
         }
+    }
+
+    /// With more merges than are all planned.
+    #[test]
+    fn search_claims_no_more_than_it_tried(p in many_merges(), capacity in 0..12u64) {
+        let s = solved(&p);
+        let best = optimum(&p, s.peak);
+        prop_assert!(s.lower_bound <= best, "{:?}\n{:?}\noptimum {}", p, s, best);
+        let optimal = matches!(s.status, Status::Optimal | Status::OptimalSearch);
+        prop_assert!(!optimal || s.peak == best, "{:?}\n{:?}\noptimum {}", p, s, best);
+        let s = solve_with(&p, &Options { nodes: 2_000, capacity: Some(capacity) }).unwrap();
+        prop_assert!(s.status != Status::Infeasible || capacity < best, "{:?}\n{:?}\noptimum {}", p, s, best);
+        prop_assert!(bound(&p, 2_000).unwrap() <= best);
     }
 
     #[test]

@@ -39,6 +39,11 @@ fn check(p: &Problem, proven: bool) {
     assert_eq!(verify(p, &s), [], "{p:?}\n{s:?}");
     let best = optimum(p, s.peak + 1);
     assert!(s.lower_bound <= best, "{p:?}\n{s:?}\noptimum {best}");
+    let (fullest, raised) = (bound(p, 0).unwrap(), bound(p, 1_000).unwrap());
+    assert!(
+        fullest <= raised && raised <= best,
+        "{p:?}\n{fullest} {raised}\noptimum {best}"
+    );
     let optimal = matches!(s.status, Status::Optimal | Status::OptimalSearch);
     assert!(optimal || !proven, "{p:?}\n{s:?}\noptimum {best}");
     if optimal {
