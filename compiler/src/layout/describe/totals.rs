@@ -137,14 +137,19 @@ fn peak(layout: &Layout, model: &Graph, planned: &EntryLayout) -> Option<Peak> {
     live.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.id.cmp(&b.id)));
     let others = layout.entries.iter().filter(|e| e.entry.name != planned.entry.name);
     let floor = others.map(|e| e.solution.lower_bound).max().unwrap_or(0);
+    let (bytes, shrink) = match layout.kind {
+        // What is live is what the chosen merges leave; the bound is for any.
+        Kind::Packed => {
+            let occupancy = Occupancy::new(layout, planned);
+            (*occupancy.live_bytes().get(at as usize)?, occupancy.shrink(floor))
+        }
+        Kind::Stride => (planned.solution.lower_bound, Vec::new()),
+    };
     Some(Peak {
         entry: planned.entry.name.into(),
         step: planned.entry.graph.ops[step.op].name.clone(),
-        bytes: planned.solution.lower_bound,
+        bytes,
         live,
-        shrink: match layout.kind {
-            Kind::Packed => Occupancy::new(layout, planned).shrink(floor),
-            Kind::Stride => Vec::new(),
-        },
+        shrink,
     })
 }
