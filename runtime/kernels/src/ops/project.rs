@@ -1,5 +1,6 @@
 //! Projections: matmuls with what fusion puts in front of them and behind them.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::attention::Attention;
@@ -154,13 +155,27 @@ impl Inputs {
     }
 }
 
+/// Products on their way to somewhere else, on the stack: `TOKENS` rows of `COLS` floats.
+#[repr(align(64))]
+pub(super) struct Tile<const TOKENS: usize, const COLS: usize>([[MaybeUninit<f32>; COLS]; TOKENS]);
+
+impl<const TOKENS: usize, const COLS: usize> Tile<TOKENS, COLS> {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self([[MaybeUninit::uninit(); COLS]; TOKENS])
+    }
+
+    /// Column `col` of row `t`; at least `n` columns follow, then the other rows.
+    pub(super) fn at(&mut self, t: usize, col: usize, n: usize) -> *mut f32 {
+        assert!(t < TOKENS && col + n <= COLS, "outside the tile");
+        self.0.as_mut_ptr().cast::<f32>().wrapping_add(t * COLS + col)
+    }
+}
+
 /// Tokens of a tile on its way into the cache.
-const TILE_TOKENS: usize = 16;
+const TILE_TOKENS: usize = 128;
 /// Its columns: a head, which may start in the middle of a group of rows.
 const TILE_COLS: usize = MAX_HEAD + GROUP;
-
-#[repr(align(64))]
-struct Tile([f32; TILE_TOKENS * TILE_COLS]);
 
 impl Part {
     /// What worker `ith` of `nth` computes of this part's outputs: columns are cut at whole groups of rows, and at
@@ -230,21 +245,22 @@ impl Part {
         step: usize,
     ) {
         assert!(step <= MAX_HEAD, "a head has at most 256 elements");
-        let mut tile = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        let mut tile = Tile::<TILE_TOKENS, TILE_COLS>::new();
         for lo in cols.clone().step_by(step) {
             let hi = (lo + step).min(cols.end);
             let group = lo / GROUP * GROUP;
             for t0 in tokens.clone().step_by(TILE_TOKENS) {
                 let t1 = (t0 + TILE_TOKENS).min(tokens.end);
-                let out = tile.0.as_mut_ptr();
+                let out = tile.at(0, 0, hi - group);
                 // SAFETY: the tile has room for these tokens, and for a step that starts inside a group.
                 unsafe { inputs.matmul(ctx, &self.weight, t0..t1, group..hi, out, TILE_COLS) };
                 for t in t0..t1 {
-                    let row = &mut tile.0[(t - t0) * TILE_COLS + lo - group..][..hi - lo];
-                    // SAFETY: the row has `hi - lo` elements; their place in the cache belongs to this worker.
+                    let row = tile.at(t - t0, lo - group, hi - lo);
+                    // SAFETY: the row has `hi - lo` elements, which have been computed; their place in the cache belongs
+                    // to this worker.
                     unsafe {
-                        self.add_bias(ctx, lo, hi - lo, row.as_mut_ptr());
-                        self.put(ctx, t, lo, row);
+                        self.add_bias(ctx, lo, hi - lo, row);
+                        self.put(ctx, t, lo, core::slice::from_raw_parts_mut(row, hi - lo));
                     }
                 }
             }

@@ -1,19 +1,15 @@
 //! The two projections of a gated MLP together with its activation.
 
-use super::project::{Inputs, Workspace};
+use super::project::{Inputs, Tile, Workspace};
 use super::rows::Rows;
 use super::{Ctx, Gate, Kernel, Slot, Source, Vector, Weight, source};
 use crate::dtype::{ActType, GROUP, Q8};
 use crate::partition::{Axis, Share, common_multiple};
 
 /// Tokens of a tile.
-const TILE_TOKENS: usize = 64;
+const TILE_TOKENS: usize = 256;
 /// Columns of a tile.
 const TILE_COLS: usize = 128;
-
-/// Outputs of a projection that wait for the other.
-#[repr(align(64))]
-struct Tile([f32; TILE_TOKENS * TILE_COLS]);
 
 /// `out = kind(gate x) * (up x)`, tile by tile: neither product exists as a tensor, and if the result is wanted
 /// quantised, neither does the result as floats.
@@ -69,27 +65,27 @@ impl Kernel for ProjectGlu {
             ctx.tokens,
             if quantised { ActType::Q8 } else { ActType::F32 },
         );
-        let mut gates = Tile([0.0; TILE_TOKENS * TILE_COLS]);
-        let mut ups = Tile([0.0; TILE_TOKENS * TILE_COLS]);
+        // Outputs of a projection that wait for the other.
+        let [mut gates, mut ups] = [const { Tile::<TILE_TOKENS, TILE_COLS>::new() }; 2];
         for c0 in cols.clone().step_by(TILE_COLS) {
             let c1 = (c0 + TILE_COLS).min(cols.end);
             let n = c1 - c0;
             for t0 in tokens.clone().step_by(TILE_TOKENS) {
                 let t1 = (t0 + TILE_TOKENS).min(tokens.end);
                 let (gate, stride) = if quantised {
-                    (gates.0.as_mut_ptr(), TILE_COLS)
+                    (gates.at(0, 0, n), TILE_COLS)
                 } else {
                     (out.at(t0, c0, n), out.floats())
                 };
                 // SAFETY: the tiles have room for as many rows and columns; those of `out` belong to this worker.
                 unsafe {
                     inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gate, stride);
-                    inputs.matmul(ctx, &self.up, t0..t1, c0..c1, ups.0.as_mut_ptr(), TILE_COLS);
+                    inputs.matmul(ctx, &self.up, t0..t1, c0..c1, ups.at(0, 0, n), TILE_COLS);
                 }
                 for t in t0..t1 {
                     // SAFETY: a row of the tile, or of `out`.
                     let gate = unsafe { gate.add((t - t0) * stride) };
-                    let up = ups.0[(t - t0) * TILE_COLS..][..n].as_mut_ptr();
+                    let up = ups.at(t - t0, 0, n);
                     // SAFETY: both have `n` elements, and so have the biases; these columns of `out` belong to this
                     // worker.
                     unsafe {
