@@ -146,7 +146,7 @@ impl Isa {
     }
 
     /// The table for an entry's run with that many tokens: what one step quantised, another step of the same run reads.
-    pub fn for_tokens(&'static self, tokens: usize) -> &'static Isa {
+    pub fn for_tokens(&self, tokens: usize) -> &Isa {
         self.few.filter(|_| tokens < FEW).unwrap_or(self)
     }
 }
