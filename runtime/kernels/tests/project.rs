@@ -8,7 +8,7 @@ use ck_kernels::ops::*;
 use ck_kernels::partition::Axis;
 use common::arena::{Arena, Call, assert_close, bits};
 use common::reference::*;
-use common::{Matrix, Rng};
+use common::{Matrix, Rng, as_multiplied};
 
 /// All prologues with plain outputs, float and quantised and mixed weights, with and without bias.
 #[test]
@@ -101,7 +101,10 @@ fn projections_of_every_source() {
             };
             let axes = [TOKENS, COLUMNS, Axis::Serial];
             for (i, (dtype, w, out)) in values.iter().enumerate() {
-                let want = |isa: &Isa| linear(&seen(*dtype, isa, &rows, k), w, k, (i == 0).then_some(&bias));
+                let want = |isa: &Isa| {
+                    let w = as_multiplied(isa, *dtype, w);
+                    linear(&seen(*dtype, isa, &rows, k), &w, k, (i == 0).then_some(&bias))
+                };
                 // Quantised inputs may differ by a step where the reference's rounding does.
                 let tolerance = if dtype.quantised() { 2e-2 } else { 2e-5 };
                 check(
@@ -266,10 +269,8 @@ fn gated_projections() {
         };
         let want = |isa: &Isa| {
             let x = seen(dtype, isa, &x, k);
-            silu_glu(
-                &linear(&x, &gate_values, k, None),
-                &linear(&x, &up_values, k, Some(&bias)),
-            )
+            let [gate, up] = [&gate_values, &up_values].map(|w| as_multiplied(isa, dtype, w));
+            silu_glu(&linear(&x, &gate, k, None), &linear(&x, &up, k, Some(&bias)))
         };
         check(
             &arena,

@@ -119,11 +119,12 @@ fn for_tiles_every_element_is_rounded_once() {
         for (x, got) in x.iter().zip(&got) {
             assert!((f64::from(*x) - got).abs() <= f64::from(x.abs()) / 256.0, "{x} {got}");
         }
-        let row = rows.bytes.bytes();
-        for (b, block) in got.chunks(32).enumerate() {
-            let sum = f32::from_ne_bytes(*row[2 * x.len() + 4 * b..].first_chunk().expect("a sum"));
-            assert!((f64::from(sum) - block.iter().sum::<f64>()).abs() < 1e-5, "block {b}");
-        }
+        // Nobody asks for scales and sums.
+        assert!(
+            rows.bytes.bytes()[2 * x.len()..][..8 * x.len() / 32]
+                .iter()
+                .all(|byte| *byte == 0)
+        );
     }
 }
 
@@ -137,8 +138,6 @@ fn for_tiles_what_is_not_a_number_stays() {
                 let rows = Activations::new(DType::Q8_0, 64, &x, isa);
                 let got = rows.row(0)[at];
                 assert!(got.is_nan() == bad.is_nan() && !got.is_finite(), "{bad} at {at}");
-                let sum = f32::from_ne_bytes(*rows.bytes.bytes()[128..].first_chunk().expect("a sum"));
-                assert!(!sum.is_finite());
             }
         }
     }

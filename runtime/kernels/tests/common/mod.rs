@@ -7,7 +7,7 @@ pub mod reference;
 
 use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
 use ck_kernels::isa::{Isa, Matmul};
-use ck_kernels::quant::format;
+use ck_kernels::quant::{format, half};
 
 /// xorshift64*: reproducible, and no dependency of the benchmark.
 pub struct Rng(u64);
@@ -153,6 +153,15 @@ impl<'a> Activations<'a> {
         }
     }
 
+    /// What the row of a token stands for, to a matmul with weights of `dtype`.
+    pub fn seen(&self, dtype: DType, t: usize) -> Vec<f64> {
+        let row = self.row(t);
+        if !rounds(self.isa, dtype) {
+            return row;
+        }
+        row.into_iter().map(|x| f64::from(nearest_bf16(x as f32))).collect()
+    }
+
     /// What the row of a token stands for.
     pub fn row(&self, t: usize) -> Vec<f64> {
         let row = &self.bytes.bytes()[t * self.act.row_bytes(self.k)..];
@@ -198,4 +207,21 @@ pub fn matmul(
         });
     }
     out
+}
+
+/// Whether the tier's matmuls with weights of that type multiply bf16: a matrix unit's do.
+pub fn rounds(isa: &Isa, dtype: DType) -> bool {
+    isa.few.is_some() && (dtype.quantised() || dtype == DType::BF16)
+}
+
+/// Weights as a matmul of the tier multiplies them.
+pub fn as_multiplied(isa: &Isa, dtype: DType, w: &[f32]) -> Vec<f32> {
+    let round = rounds(isa, dtype);
+    w.iter().map(|w| if round { nearest_bf16(*w) } else { *w }).collect()
+}
+
+/// Denormals are none to a matrix unit.
+fn nearest_bf16(x: f32) -> f32 {
+    let near = half::bf16_to_f32(half::f32_to_bf16(x));
+    if near.is_subnormal() { 0.0 } else { near }
 }

@@ -74,7 +74,7 @@ pub fn silu_glu(gate: &[f32], up: &[f32]) -> Vec<f32> {
 /// Rows as a matmul with weights of the type sees them.
 pub fn seen(dtype: DType, isa: &Isa, x: &[f32], k: usize) -> Vec<f64> {
     let a = Activations::new(dtype, k, x, isa);
-    (0..a.tokens).flat_map(|t| a.row(t)).collect()
+    (0..a.tokens).flat_map(|t| a.seen(dtype, t)).collect()
 }
 
 pub fn linear(x: &[f64], w: &[f32], k: usize, bias: Option<&[f32]>) -> Vec<f32> {

@@ -1,22 +1,36 @@
 //! The ceiling of the matrix unit.
 
-use super::tiles::{BATCH, Tile, Unit};
+use super::tiles::{SIDE, Square, Tile, Unit};
+
+/// Tiles of columns of a product.
+const TILES: usize = 16;
 
 /// Multiplies and adds bf16 in tiles that stay in the L1 cache: operations, two per multiply-add.
 ///
 /// # Safety
 /// The CPU has this tier's features.
 pub unsafe fn tiles<U: Unit>(rounds: usize) -> u64 {
-    let (a, b) = ([Tile::ZERO; BATCH], [Tile::ZERO; BATCH]);
-    let mut c = [Tile::ZERO; BATCH];
-    let rounds = rounds / 16;
-    // SAFETY: the tiles are there.
+    #[repr(align(64))]
+    struct Zeros([f32; SIDE * SIDE]);
+
+    let (x, w) = (Tile::ZERO, [Tile::ZERO; TILES]);
+    let mut sums = Zeros([0.0; SIDE * SIDE]);
+    let rounds = rounds / 16 / TILES;
+    // SAFETY: the tiles are there; one is the activations of every token, as many bytes as a token has in all tiles.
     unsafe {
         U::begin();
         for _ in 0..rounds {
-            U::products::<1>(a.as_ptr(), b.as_ptr(), core::hint::black_box(&mut c).as_mut_ptr());
+            U::multiply(&Square {
+                x: (&raw const x).cast(),
+                x_stride: 0,
+                w: [w.as_ptr(); 2],
+                tiles: TILES,
+                sums: core::hint::black_box(&mut sums).0.as_mut_ptr(),
+                sums_stride: size_of::<[f32; SIDE]>(),
+                first: true,
+            });
         }
         U::end();
     }
-    (rounds * BATCH * 2 * 16 * 16 * 32) as u64
+    (rounds * TILES * 4 * 2 * 16 * 16 * 32) as u64
 }

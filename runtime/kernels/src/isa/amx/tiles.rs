@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::mem::offset_of;
 
 /// Rows of a tile.
 pub const ROWS: usize = 16;
@@ -19,12 +20,28 @@ impl Tile {
     pub const ZERO: Tile = Tile([0; ROWS * ROW]);
 }
 
-/// Tile products that are computed at once.
-pub const BATCH: usize = 4;
+/// Tokens and rows of weights of a [`Square`]: two tiles.
+pub const SIDE: usize = 2 * ROWS;
 
-/// Sums of 32 tokens by 32 rows, dense.
-#[repr(C, align(64))]
-pub struct Square(pub [[f32; 2 * ROWS]; 2 * ROWS]);
+/// The sums of 32 tokens by 32 rows of weights, and what is multiplied for them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Square {
+    /// The first token's bf16 activations.
+    pub x: *const u8,
+    /// Bytes from one token's to the next's.
+    pub x_stride: usize,
+    /// Tiles of both groups of rows, those of the same rows behind each other.
+    pub w: [*const Tile; 2],
+    /// How many: 32 columns each.
+    pub tiles: usize,
+    /// The sums of the first token.
+    pub sums: *mut f32,
+    /// Bytes from one token's to the next's.
+    pub sums_stride: usize,
+    /// Whether the sums start here; otherwise they go on from what is there.
+    pub first: bool,
+}
 
 /// A matrix unit.
 ///
@@ -46,20 +63,12 @@ pub trait Unit: 'static {
     /// As [`Unit::begin`].
     unsafe fn end();
 
-    /// `c[i] = a[i / SUBS] * b[i]`, `i` in `0..BATCH`, from zero.
+    /// Computes the sums, a tile of columns after the other.
     ///
     /// # Safety
-    /// Between [`Unit::begin`] and [`Unit::end`]. `a` is valid for reads of `BATCH / SUBS` tiles, `b` for reads and `c`
-    /// for writes of `BATCH`.
-    unsafe fn products<const SUBS: usize>(a: *const Tile, b: *const Tile, c: *mut Tile);
-
-    /// `c[i][j] += a[i] * b[j]`, `i` and `j` in `0..2`, over `n` tiles of columns, `a` in two parts: first all columns
-    /// of the first part's tile, then those of the second's.
-    ///
-    /// # Safety
-    /// Between [`Unit::begin`] and [`Unit::end`]. `n > 0`; each of `a` is valid for reads of `n` pairs of tiles, each of
-    /// `b` of `n` tiles.
-    unsafe fn square(a: [*const [Tile; 2]; 2], b: [*const Tile; 2], n: usize, c: &mut Square);
+    /// Between [`Unit::begin`] and [`Unit::end`]. `x` is valid for reads of 32 rows of `64 * tiles` bytes, `w` for reads
+    /// of as many tiles, `sums` for reads and writes of 32 rows of 32 floats, none of them inside the former.
+    unsafe fn multiply(square: &Square);
 }
 
 /// What `LDTILECFG` reads: all 64 bytes count.
@@ -101,90 +110,128 @@ impl Unit for Hardware {
     }
 
     #[inline]
-    unsafe fn products<const SUBS: usize>(a: *const Tile, b: *const Tile, c: *mut Tile) {
-        // SAFETY: tiles are configured as 16 rows of 64 bytes, and read and written at 64 bytes a row: the tiles that the
-        // caller vouches for. Every tile register that is written is declared.
+    unsafe fn multiply(square: &Square) {
+        // SAFETY: tiles are configured as 16 rows of 64 bytes, and read and written at the strides of the places that the
+        // caller vouches for. Prefetches read nothing. Every register that is written is declared.
         unsafe {
             asm!(
+                // The sums of 16 tokens are at `p`, those of 16 more at `p1`, `s` bytes apart.
+                "mov {p}, [{o} + {SUMS}]",
+                "mov {s}, [{o} + {SUMS_STRIDE}]",
+                "mov {p1}, {s}",
+                "shl {p1}, 4",
+                "add {p1}, {p}",
+                "cmp byte ptr [{o} + {FIRST}], 0",
+                "jne 3f",
+                "tileloadd tmm0, [{p} + {s}]",
+                "tileloadd tmm1, [{p} + {s} + 64]",
+                "tileloadd tmm2, [{p1} + {s}]",
+                "tileloadd tmm3, [{p1} + {s} + 64]",
+                "jmp 4f",
+                "3:",
                 "tilezero tmm0",
-                "tileloadd tmm4, [{a} + {row}]",
-                "tileloadd tmm5, [{b} + {row}]",
-                "tdpbf16ps tmm0, tmm4, tmm5",
                 "tilezero tmm1",
-                "tileloadd tmm6, [{a} + {row} + {a1}]",
-                "tileloadd tmm7, [{b} + {row} + 0x400]",
-                "tdpbf16ps tmm1, tmm6, tmm7",
                 "tilezero tmm2",
-                "tileloadd tmm4, [{a} + {row} + {a2}]",
-                "tileloadd tmm5, [{b} + {row} + 0x800]",
-                "tdpbf16ps tmm2, tmm4, tmm5",
                 "tilezero tmm3",
-                "tileloadd tmm6, [{a} + {row} + {a3}]",
-                "tileloadd tmm7, [{b} + {row} + 0xc00]",
-                "tdpbf16ps tmm3, tmm6, tmm7",
-                "tilestored [{c} + {row}], tmm0",
-                "tilestored [{c} + {row} + 0x400], tmm1",
-                "tilestored [{c} + {row} + 0x800], tmm2",
-                "tilestored [{c} + {row} + 0xc00], tmm3",
-                a = in(reg) a,
-                b = in(reg) b,
-                c = in(reg) c,
-                row = in(reg) ROW,
-                a1 = const size_of::<Tile>() * (1 / SUBS),
-                a2 = const size_of::<Tile>() * (2 / SUBS),
-                a3 = const size_of::<Tile>() * (3 / SUBS),
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, preserves_flags)
-            );
-        }
-    }
-
-    #[inline]
-    unsafe fn square(a: [*const [Tile; 2]; 2], b: [*const Tile; 2], n: usize, c: &mut Square) {
-        let [c0, c1] = [0, ROWS].map(|row| (&raw mut c.0).cast::<[f32; 2 * ROWS]>().wrapping_add(row));
-        // SAFETY: as for `products`; sums are read and written at 128 bytes a row, two tiles side by side. The loop runs
-        // `n > 0` times.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{c0} + {wide}]",
-                "tileloadd tmm1, [{c0} + {wide} + 0x40]",
-                "tileloadd tmm2, [{c1} + {wide}]",
-                "tileloadd tmm3, [{c1} + {wide} + 0x40]",
+                "4:",
+                // Now the activations are, and those of nine tokens further at `q` and `q1`; `s3` is three strides, and so on.
+                "mov {p}, [{o} + {X}]",
+                "mov {s}, [{o} + {X_STRIDE}]",
+                "lea {s3}, [{s} + {s} * 2]",
+                "lea {s5}, [{s} + {s} * 4]",
+                "lea {s7}, [{s3} + {s} * 4]",
+                "lea {q}, [{p} + {s} * 8]",
+                "add {q}, {s}",
+                "mov {p1}, {s}",
+                "shl {p1}, 4",
+                "lea {q1}, [{q} + {p1}]",
+                "add {p1}, {p}",
+                "mov {w0}, [{o} + {W}]",
+                "mov {w1}, [{o} + {W} + 8]",
+                "mov {n}, [{o} + {TILES}]",
+                "mov {row}, 64",
+                "test {n}, {n}",
+                "jz 5f",
+                // Each tile of columns: four products, and a prefetch of the activations of the one after the next.
                 "2:",
-                "tileloadd tmm4, [{b0} + {row}]",
-                "tileloadd tmm5, [{b1} + {row}]",
-                "tileloadd tmm6, [{a0} + {row}]",
+                "tileloadd tmm4, [{w0} + {row}]",
+                "tileloadd tmm6, [{p} + {s}]",
+                "prefetcht0 [{p} + 128]",
+                "prefetcht0 [{p} + {s} + 128]",
+                "prefetcht0 [{p} + {s} * 2 + 128]",
+                "prefetcht0 [{p} + {s3} + 128]",
+                "prefetcht0 [{p} + {s} * 4 + 128]",
+                "prefetcht0 [{p} + {s5} + 128]",
+                "prefetcht0 [{p} + {s3} * 2 + 128]",
+                "prefetcht0 [{p} + {s7} + 128]",
                 "tdpbf16ps tmm0, tmm6, tmm4",
+                "tileloadd tmm5, [{w1} + {row}]",
+                "prefetcht0 [{p} + {s} * 8 + 128]",
+                "prefetcht0 [{q} + 128]",
+                "prefetcht0 [{p} + {s5} * 2 + 128]",
+                "prefetcht0 [{q} + {s} * 2 + 128]",
+                "prefetcht0 [{p} + {s3} * 4 + 128]",
+                "prefetcht0 [{q} + {s} * 4 + 128]",
+                "prefetcht0 [{p} + {s7} * 2 + 128]",
+                "prefetcht0 [{q} + {s3} * 2 + 128]",
                 "tdpbf16ps tmm1, tmm6, tmm5",
-                "tileloadd tmm7, [{a1} + {row}]",
+                "tileloadd tmm7, [{p1} + {s}]",
+                "prefetcht0 [{p1} + 128]",
+                "prefetcht0 [{p1} + {s} + 128]",
+                "prefetcht0 [{p1} + {s} * 2 + 128]",
+                "prefetcht0 [{p1} + {s3} + 128]",
+                "prefetcht0 [{p1} + {s} * 4 + 128]",
+                "prefetcht0 [{p1} + {s5} + 128]",
+                "prefetcht0 [{p1} + {s3} * 2 + 128]",
+                "prefetcht0 [{p1} + {s7} + 128]",
                 "tdpbf16ps tmm2, tmm7, tmm4",
+                "prefetcht0 [{p1} + {s} * 8 + 128]",
+                "prefetcht0 [{q1} + 128]",
+                "prefetcht0 [{p1} + {s5} * 2 + 128]",
+                "prefetcht0 [{q1} + {s} * 2 + 128]",
+                "prefetcht0 [{p1} + {s3} * 4 + 128]",
+                "prefetcht0 [{q1} + {s} * 4 + 128]",
+                "prefetcht0 [{p1} + {s7} * 2 + 128]",
+                "prefetcht0 [{q1} + {s3} * 2 + 128]",
                 "tdpbf16ps tmm3, tmm7, tmm5",
-                "tileloadd tmm6, [{a0} + {row} + 0x400]",
-                "tdpbf16ps tmm0, tmm6, tmm4",
-                "tdpbf16ps tmm1, tmm6, tmm5",
-                "tileloadd tmm7, [{a1} + {row} + 0x400]",
-                "tdpbf16ps tmm2, tmm7, tmm4",
-                "tdpbf16ps tmm3, tmm7, tmm5",
-                "add {a0}, 0x800",
-                "add {a1}, 0x800",
-                "add {b0}, 0x400",
-                "add {b1}, 0x400",
+                "add {p}, 64",
+                "add {q}, 64",
+                "add {p1}, 64",
+                "add {q1}, 64",
+                "add {w0}, 1024",
+                "add {w1}, 1024",
                 "dec {n}",
                 "jnz 2b",
-                "tilestored [{c0} + {wide}], tmm0",
-                "tilestored [{c0} + {wide} + 0x40], tmm1",
-                "tilestored [{c1} + {wide}], tmm2",
-                "tilestored [{c1} + {wide} + 0x40], tmm3",
-                a0 = inout(reg) a[0] => _,
-                a1 = inout(reg) a[1] => _,
-                b0 = inout(reg) b[0] => _,
-                b1 = inout(reg) b[1] => _,
-                c0 = in(reg) c0,
-                c1 = in(reg) c1,
-                n = inout(reg) n => _,
-                row = in(reg) ROW,
-                wide = in(reg) 2 * ROW,
+                "5:",
+                "mov {p}, [{o} + {SUMS}]",
+                "mov {s}, [{o} + {SUMS_STRIDE}]",
+                "mov {p1}, {s}",
+                "shl {p1}, 4",
+                "add {p1}, {p}",
+                "tilestored [{p} + {s}], tmm0",
+                "tilestored [{p} + {s} + 64], tmm1",
+                "tilestored [{p1} + {s}], tmm2",
+                "tilestored [{p1} + {s} + 64], tmm3",
+                o = in(reg) square,
+                p = out(reg) _,
+                q = out(reg) _,
+                p1 = out(reg) _,
+                q1 = out(reg) _,
+                s = out(reg) _,
+                s3 = out(reg) _,
+                s5 = out(reg) _,
+                s7 = out(reg) _,
+                w0 = out(reg) _,
+                w1 = out(reg) _,
+                n = out(reg) _,
+                row = out(reg) _,
+                X = const offset_of!(Square, x),
+                X_STRIDE = const offset_of!(Square, x_stride),
+                W = const offset_of!(Square, w),
+                TILES = const offset_of!(Square, tiles),
+                SUMS = const offset_of!(Square, sums),
+                SUMS_STRIDE = const offset_of!(Square, sums_stride),
+                FIRST = const offset_of!(Square, first),
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
@@ -212,27 +259,28 @@ fn widen(row: __m512i) -> [__m512; 2] {
     [_mm512_slli_epi32::<16>(row), odd].map(|bits| flush(_mm512_castsi512_ps(bits)))
 }
 
-/// `c += a * b`, `c` `width` floats a row.
+/// `sums += x * w`.
 ///
 /// # Safety
-/// The tiles are there, and so are 16 rows of 16 floats; the CPU has AVX-512F.
+/// There are 16 rows of activations, `x_stride` bytes apart, a tile of weights, and 16 rows of 16 sums, `sums_stride` bytes
+/// apart; the CPU has AVX-512F.
 #[target_feature(enable = "avx512f,fma")]
-unsafe fn product(a: *const Tile, b: *const Tile, c: *mut f32, width: usize) {
-    for m in 0..ROWS {
-        // SAFETY: sixteen pairs of the left tile, sixteen rows of the right one, a row of sums.
+unsafe fn product(x: *const u8, x_stride: usize, w: *const Tile, sums: *mut f32, sums_stride: usize) {
+    for t in 0..ROWS {
+        // SAFETY: sixteen pairs of a row of activations, sixteen rows of the tile, a row of sums.
         unsafe {
-            let mut sums = [_mm512_setzero_ps(); 2];
+            let mut halves = [_mm512_setzero_ps(); 2];
             for k in 0..ROWS {
-                let pair = a.cast::<i32>().add(m * ROWS + k).read();
+                let pair = x.add(t * x_stride).cast::<i32>().add(k).read_unaligned();
                 let x = widen(_mm512_set1_epi32(pair));
-                let w = widen(_mm512_loadu_si512(b.cast::<__m512i>().add(k)));
+                let w = widen(_mm512_loadu_si512(w.cast::<__m512i>().add(k)));
                 for i in 0..2 {
-                    sums[i] = flush(_mm512_fmadd_ps(x[i], w[i], sums[i]));
+                    halves[i] = flush(_mm512_fmadd_ps(x[i], w[i], halves[i]));
                 }
             }
-            let sum = flush(_mm512_add_ps(sums[0], sums[1]));
-            let c = c.add(m * width);
-            _mm512_storeu_ps(c, flush(_mm512_add_ps(flush(_mm512_loadu_ps(c)), sum)));
+            let sum = flush(_mm512_add_ps(halves[0], halves[1]));
+            let to = sums.byte_add(t * sums_stride);
+            _mm512_storeu_ps(to, flush(_mm512_add_ps(flush(_mm512_loadu_ps(to)), sum)));
         }
     }
 }
@@ -244,24 +292,21 @@ impl Unit for Emulated {
 
     unsafe fn end() {}
 
-    unsafe fn products<const SUBS: usize>(a: *const Tile, b: *const Tile, c: *mut Tile) {
-        for i in 0..BATCH {
-            // SAFETY: passed on.
-            unsafe {
-                *c.add(i) = Tile::ZERO;
-                product(a.add(i / SUBS), b.add(i), c.add(i).cast(), ROWS);
-            }
-        }
-    }
-
-    unsafe fn square(a: [*const [Tile; 2]; 2], b: [*const Tile; 2], n: usize, c: &mut Square) {
-        for k in 0..n {
-            for part in 0..2 {
-                for i in 0..2 {
-                    for (j, b) in b.iter().enumerate() {
-                        let to = c.0[i * ROWS][j * ROWS..].as_mut_ptr();
-                        // SAFETY: passed on; a square has 16 rows of as many floats from there on.
-                        unsafe { product(a[i].add(k).cast::<Tile>().add(part), b.add(k), to, 2 * ROWS) };
+    unsafe fn multiply(square: &Square) {
+        let Square {
+            x_stride, sums_stride, ..
+        } = *square;
+        for half in 0..2 {
+            for (j, w) in square.w.into_iter().enumerate() {
+                // SAFETY: passed on: half of the tokens, half of the rows.
+                unsafe {
+                    let sums = square.sums.byte_add(half * ROWS * sums_stride).add(j * ROWS);
+                    if square.first {
+                        (0..ROWS).for_each(|t| sums.byte_add(t * sums_stride).write_bytes(0, ROWS));
+                    }
+                    for k in 0..square.tiles {
+                        let x = square.x.add(half * ROWS * x_stride + k * ROW);
+                        product(x, x_stride, w.add(k), sums, sums_stride);
                     }
                 }
             }
