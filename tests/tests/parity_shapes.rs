@@ -325,6 +325,30 @@ fn the_context_is_full_to_the_last_position_and_no_further() {
     assert_close("after refusals", &session.prefill(&ids[..21]), &want, FLOAT);
 }
 
+/// Queries, their rotation and the attention in one place, all three live until the barrier behind it: the bound for any
+/// merges is below what these leave, and the report's peak is what is live.
+#[test]
+fn a_peak_above_the_bound_is_what_is_live() {
+    let shape = Shape {
+        d: 2,
+        kv_heads: 1,
+        group: 1,
+        head_dim: 16,
+        rotated: 2,
+        ff: 1,
+        vocab: 2,
+        layers: 2,
+        batch: 1,
+        context: 1,
+        ..Shape::default()
+    };
+    // A report that breaks a rule is refused.
+    shape.case().plan(&How {
+        fuse: Flags::only(Flag::NormQkv),
+        ..How::default()
+    });
+}
+
 #[test]
 fn limits_of_the_command_line_replace_those_of_the_description() {
     let shape = Shape::default();
