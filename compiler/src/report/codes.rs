@@ -20,4 +20,5 @@ crate::codes::codes! {
     IN_PLACE "CK1017" "A tensor is no view of the one that `alias_of` names, and cannot take over its bytes." "An output takes over the bytes of an input of the same size that is dead afterwards, in a kernel that reads before it writes.";
     RACE "CK1018" "Between two barriers, workers touch bytes that another worker writes." "Put a barrier before the later step, or divide both steps in the same way.";
     MEMORIES "CK1019" "A memory is not its region, or has other bytes than what lives there." "Every tensor says which memory it lives in; what a memory has is the sum of what lives there.";
+    CANARIES "CK1020" "A program has canaries, and there is no room for one behind a buffer or before the first of a region." "With `debug: {canaries: true}` 64 bytes stay free behind every buffer that is live, and before the first of each region.";
 }

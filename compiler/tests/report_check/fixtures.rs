@@ -65,6 +65,7 @@ pub const EXTRAS: &[&str] = &[
     "arena: [{name: fast, bytes: 100KiB}, {name: main}]\nlayout: stride",
     "arena: [{name: fast, bytes: 1KiB}, {name: main, bytes: 2KiB}]\nlayout: stride",
     "arena: [{name: fast, bytes: 100KiB}, {name: main}]\ndebug: {canaries: true, poison: true}",
+    "debug: {canaries: true}",
     "budget: {arena: 1KiB, weights: 1KiB, kv: 1KiB, activations: 1KiB, scratch: 1GB}",
     "budget: {activations: 1KiB, scratch: 1KiB}",
 ];

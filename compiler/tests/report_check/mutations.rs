@@ -152,8 +152,9 @@ const MUTATIONS: &[Mutation] = &[
         Some(region(r, "kv")?.offset -= 4096)
     }),
     ("a smaller arena", codes::REGIONS, |r| Some(r.totals.arena_bytes -= 64)),
+    // By more than a canary.
     ("a smaller region", codes::PLACES, |r| {
-        Some(region(r, "activations")?.bytes -= 64)
+        Some(region(r, "activations")?.bytes -= 128)
     }),
     ("a tensor before its region", codes::PLACES, |r| {
         let start = region(r, "activations")?.offset;
@@ -393,6 +394,33 @@ const MUTATIONS: &[Mutation] = &[
     ("two live tensors at one place", codes::OVERLAP, |r| {
         let (a, b) = live_pair(r)?;
         Some(r.tensors[a].offset = r.tensors[b].offset)
+    }),
+    ("canaries that are only said", codes::CANARIES, |r| {
+        if r.header.options.debug.iter().any(|d| d == "canaries") {
+            return None;
+        }
+        Some(r.header.options.debug.push("canaries".into()))
+    }),
+    ("live neighbours without a canary", codes::CANARIES, |r| {
+        let canaries = r.header.options.debug.iter().any(|d| d == "canaries");
+        let own = |t: &Tensor| t.region == "activations" && t.alias_of.is_none() && t.bytes > 0;
+        let near = |a: &Tensor, b: &Tensor| {
+            let end = a.offset + a.bytes;
+            own(a) && own(b) && a.entry == b.entry && b.offset >= end && b.offset - end < 128
+        };
+        let together = |a: &Tensor, b: &Tensor| a.first <= b.last && b.first <= a.last;
+        let pair = |b: &Tensor| r.tensors.iter().any(|a| near(a, b) && together(a, b));
+        let found = r.tensors.iter().position(pair).filter(|_| canaries)?;
+        Some(r.tensors[found].offset -= 64)
+    }),
+    ("a cache without its canary", codes::CANARIES, |r| {
+        let canaries = r.header.options.debug.iter().any(|d| d == "canaries");
+        let cache = r
+            .tensors
+            .iter_mut()
+            .filter(|t| t.region == "kv")
+            .max_by_key(|t| t.offset);
+        Some(cache.filter(|_| canaries)?.offset -= 64)
     }),
     ("an activation in the cache", codes::OVERLAP, |r| {
         let cache = r.tensors.iter().find(|t| t.region == "kv")?.offset;

@@ -5,6 +5,7 @@
 //! near n log n in the report's length.
 
 mod bytes;
+mod canaries;
 mod counts;
 mod in_place;
 mod lifetimes;
@@ -59,6 +60,7 @@ const RULES: &[Rule] = &[
     rule(codes::LIFETIMES, lifetimes::check),
     rule(codes::ORDER, order::check),
     rule(codes::OVERLAP, overlap::check),
+    rule(codes::CANARIES, canaries::check),
     rule(codes::IN_PLACE, in_place::check),
     rule(codes::RACE, races::check),
     rule(codes::MEMORIES, memories::check),

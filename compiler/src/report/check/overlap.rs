@@ -6,9 +6,33 @@ use std::ops::Range;
 use super::Say;
 use super::in_place::{Alias, alias};
 use super::view::{View, bytes, overlap};
-use super::weights::standing;
+use super::weights::{standing, standing_name};
 
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
+    clashes(view, 0, &mut |met| {
+        let (from, to) = (met.bytes.start.max(met.other.start), met.bytes.end.min(met.other.end));
+        let message = format!(
+            "`{}` and `{}` share {from}..{to}; both live in step {} of {}",
+            view.report.tensors[met.tensor].id, met.name, met.step, met.entry
+        );
+        say(format!("tensors[{}].offset", met.tensor), message);
+    });
+}
+
+/// Two buffers that are live at once and too near each other.
+pub struct Clash<'a> {
+    pub tensor: usize,
+    pub bytes: Range<u64>,
+    /// What was there before the tensor.
+    pub name: &'a str,
+    pub other: Range<u64>,
+    /// When the tensor is born.
+    pub step: u64,
+    pub entry: &'a str,
+}
+
+/// Calls `each` with every tensor that is born where less than `gap` bytes lie between it and something live.
+pub fn clashes(view: &View<'_>, gap: u64, each: &mut dyn FnMut(Clash<'_>)) {
     let stay = standing(view);
     for (entry, line) in &view.lines {
         let own = line
@@ -32,33 +56,28 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 Alias::TakesOver(old) => take(&mut live, view, old),
                 Alias::None => {}
             }
-            let new = &view.report.tensors[t];
-            let bytes = bytes(new);
-            let mut clash = |name: &str, other: &Range<u64>| {
-                let (from, to) = (bytes.start.max(other.start), bytes.end.min(other.end));
-                let message = format!(
-                    "`{}` and `{name}` share {from}..{to}; both live in step {step} of {entry}",
-                    new.id
-                );
-                say(format!("tensors[{t}].offset"), message);
+            let bytes = bytes(&view.report.tensors[t]);
+            let mut clash = |name: &str, other: Range<u64>| {
+                each(Clash {
+                    tensor: t,
+                    bytes: bytes.clone(),
+                    name,
+                    other,
+                    step,
+                    entry,
+                });
             };
-            if let Some(other) = neighbour(&live, view, &bytes) {
+            let wide = bytes.start.saturating_sub(gap)..bytes.end.saturating_add(gap);
+            if let Some(other) = neighbour(&live, view, &wide) {
                 let other = &view.report.tensors[other];
-                clash(&other.id, &super::view::bytes(other));
+                clash(&other.id, super::view::bytes(other));
             } else {
                 live.insert(bytes.start, t);
             }
-            let after = stay.partition_point(|(other, _)| other.start < bytes.end);
-            if let Some((other, i)) = after
-                .checked_sub(1)
-                .map(|i| &stay[i])
-                .filter(|(other, _)| overlap(other, &bytes))
-            {
-                let name = match i.checked_sub(view.report.weights.len()) {
-                    Some(tensor) => &view.report.tensors[tensor].id,
-                    None => &view.report.weights[*i].name,
-                };
-                clash(name, other);
+            let after = stay.partition_point(|(other, _)| other.start < wide.end);
+            let last = after.checked_sub(1).map(|i| &stay[i]);
+            if let Some((other, i)) = last.filter(|(other, _)| overlap(other, &wide)) {
+                clash(standing_name(view, *i), other.clone());
             }
         }
     }

@@ -7,9 +7,6 @@ use super::view::View;
 use crate::report::Status;
 use crate::report::types::Totals;
 
-/// Bytes before the first buffer of a region, in a program that watches its memory.
-const CANARY: u64 = 64;
-
 pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     let t = &view.report.totals;
     let over = Over::new(t);
@@ -49,8 +46,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             &over.region(&r.name),
         );
     }
-    let canaries = view.report.header.options.debug.iter().any(|d| d == "canaries");
-    let canary = if canaries { CANARY } else { 0 };
+    let canary = view.canary();
     let plans = t.regions.iter().enumerate().filter_map(|(i, r)| {
         let place = format!("totals.regions[{i}].plan");
         r.plan

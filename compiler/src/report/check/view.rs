@@ -84,6 +84,9 @@ pub struct Line {
     pub tensors: Vec<usize>,
 }
 
+/// Bytes of a canary.
+const CANARY: u64 = 64;
+
 /// A report with its names looked up.
 pub struct View<'a> {
     pub report: &'a Report,
@@ -186,6 +189,16 @@ impl<'a> View<'a> {
         match self.find(entry, name)? {
             Operand::Tensor(tensor) => Some(tensor),
             Operand::Weight(_) => None,
+        }
+    }
+
+    /// Bytes behind every buffer, and before the first of a region: none but in a program that watches its memory.
+    pub fn canary(&self) -> u64 {
+        let debug = &self.report.header.options.debug;
+        if debug.iter().any(|d| d == "canaries") {
+            CANARY
+        } else {
+            0
         }
     }
 

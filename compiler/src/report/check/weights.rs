@@ -34,16 +34,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         say(format!("weights[{i}].place"), message);
     }
     let stay = standing(view);
-    let rows = r.weights.len();
-    let place = |i: usize| match i.checked_sub(rows) {
-        Some(tensor) => format!("tensors[{tensor}].offset"),
-        None => format!("weights[{i}].place"),
-    };
-    let name = |i: usize| match i.checked_sub(rows) {
-        Some(tensor) => &r.tensors[tensor].id,
-        None => &r.weights[i].name,
-    };
-    apart(stay, place, name, say);
+    apart(stay, |i| standing_place(view, i), |i| standing_name(view, i), say);
 }
 
 /// The packed file has no gaps but to the next cache line.
@@ -79,11 +70,27 @@ pub fn standing(view: &View<'_>) -> Vec<(Range<u64>, usize)> {
     all
 }
 
+/// Where in the report one of [`standing`] is placed.
+pub fn standing_place(view: &View<'_>, i: usize) -> String {
+    match i.checked_sub(view.report.weights.len()) {
+        Some(tensor) => format!("tensors[{tensor}].offset"),
+        None => format!("weights[{i}].place"),
+    }
+}
+
+/// The name of one of [`standing`].
+pub fn standing_name<'a>(view: &View<'a>, i: usize) -> &'a str {
+    match i.checked_sub(view.report.weights.len()) {
+        Some(tensor) => &view.report.tensors[tensor].id,
+        None => &view.report.weights[i].name,
+    }
+}
+
 /// No two have a byte in common.
 fn apart<'a>(
     mut list: Vec<(Range<u64>, usize)>,
     place: impl Fn(usize) -> String,
-    name: impl Fn(usize) -> &'a String,
+    name: impl Fn(usize) -> &'a str,
     say: &mut Say<'_>,
 ) {
     list.retain(|(bytes, _)| !bytes.is_empty());
