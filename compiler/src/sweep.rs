@@ -145,21 +145,54 @@ pub fn axes(texts: &[String], options: &Options) -> Result<Vec<Axis>, Failure> {
 }
 
 /// A model's totals for every point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Sweep {
-    /// The model's name.
+    /// The model's name; that of the file where no point could be planned.
     pub model: String,
     /// The points, context before batch.
     pub points: Vec<Point>,
+    /// All that is wrong with the points that could not be planned, each thing once.
+    #[serde(skip)]
+    pub failures: Vec<Failure>,
+}
+
+/// What became of one point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// Positions of the KV cache; of a point that could not be planned, if they were given.
+    pub context: Option<u64>,
+    /// Tokens of one prefill call, likewise.
+    pub batch: Option<u64>,
+    /// Its totals, or why there are none.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// The totals of a point, or why there are none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// It was planned.
+    Planned(Totals),
+    /// It was not.
+    Failed {
+        /// The first thing that is wrong.
+        error: Reason,
+    },
+}
+
+/// Why a point could not be planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The code of the diagnostic.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// The totals at one point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Point {
-    /// Positions of the KV cache.
-    pub context: u64,
-    /// Tokens of one prefill call.
-    pub batch: u64,
+pub struct Totals {
     /// Bytes of the arena.
     pub arena_bytes: u64,
     /// Bytes of its packed weights.
@@ -178,30 +211,53 @@ pub struct Point {
     pub over_budget: bool,
 }
 
-/// Plans the model at every point of the grid.
-///
-/// # Errors
-/// Every problem of the description at the first point that has one.
-pub fn sweep(model: &Path, options: &Options, axes: &[Axis]) -> Result<Sweep, Failure> {
+/// Plans the model at every point of the grid. What is wrong at one of them is no concern of the others.
+pub fn sweep(model: &Path, options: &Options, axes: &[Axis]) -> Sweep {
     let values = |limit| {
         let axis = axes.iter().find(|a| a.limit == limit);
         axis.map_or(vec![None], |a| a.values.iter().copied().map(Some).collect())
     };
     let mut sweep = Sweep {
-        model: String::new(),
+        model: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         points: Vec::new(),
+        failures: Vec::new(),
     };
     for context in values(Swept::Context) {
         for batch in values(Swept::Batch) {
             let mut options = options.clone();
             options.load.context = context.or(options.load.context);
             options.load.batch = batch.or(options.load.batch);
-            let planned = compile::plan(model, &options)?;
-            sweep.points.push(point(&planned));
-            sweep.model = planned.report.header.model;
+            match compile::plan(model, &options) {
+                Ok(planned) => {
+                    sweep.points.push(point(&planned));
+                    sweep.model = planned.report.header.model;
+                }
+                Err(failure) => {
+                    sweep.points.push(failed(&options, &failure));
+                    let known = |f: &Failure| f.diagnostics == failure.diagnostics;
+                    if !sweep.failures.iter().any(known) {
+                        sweep.failures.push(failure);
+                    }
+                }
+            }
         }
     }
-    Ok(sweep)
+    sweep
+}
+
+/// The row of a point that could not be planned.
+fn failed(options: &Options, failure: &Failure) -> Point {
+    let first = failure.diagnostics.first();
+    Point {
+        context: options.load.context.map(|n| n as u64),
+        batch: options.load.batch.map(|n| n as u64),
+        outcome: Outcome::Failed {
+            error: Reason {
+                code: first.map_or("", |d| d.code).to_owned(),
+                message: first.map_or(String::new(), |d| d.message.clone()),
+            },
+        },
+    }
 }
 
 fn point(planned: &Planned) -> Point {
@@ -221,9 +277,7 @@ fn point(planned: &Planned) -> Point {
             .map(|t| t.bytes)
             .sum()
     };
-    Point {
-        context: options.context,
-        batch: options.batch,
+    let outcome = Outcome::Planned(Totals {
         arena_bytes: totals.arena_bytes,
         weights_bytes: regions(&["weights"]).unwrap_or_else(|| report.weights.iter().map(|w| w.bytes).sum()),
         kv_bytes: match several {
@@ -239,6 +293,11 @@ fn point(planned: &Planned) -> Point {
         budgets: totals.budgets.clone(),
         over_budget: totals.budgets.iter().any(|b| b.bytes > b.limit)
             || layout.memories.iter().any(|m| m.shortage.is_some()),
+    });
+    Point {
+        context: Some(options.context),
+        batch: Some(options.batch),
+        outcome,
     }
 }
 
@@ -261,28 +320,20 @@ impl Sweep {
             "lower bound",
         ];
         let mut rows = vec![(heads.map(String::from), "status".to_owned(), "budget".to_owned())];
-        rows.extend(self.points.iter().map(|p| {
-            let numbers = [
-                p.context,
-                p.batch,
-                p.arena_bytes,
-                p.weights_bytes,
-                p.kv_bytes,
-                p.activations_bytes,
-                p.lower_bound_bytes,
-            ];
-            (numbers.map(|n| n.to_string()), p.status.to_string(), p.verdict())
-        }));
+        rows.extend(self.points.iter().map(Point::row));
         let width = |column: usize| rows.iter().map(|r| r.0[column].len()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-        let status = rows.iter().map(|r| r.1.len()).max().unwrap_or(0);
+        // A reason is the last in its line, so that it needs no room.
+        let words = rows.iter().filter(|r| !r.2.is_empty());
+        let status = words.map(|r| r.1.len()).max().unwrap_or(0);
         let line = |(numbers, word, budget): &([String; 7], String, String)| {
             let numbers: Vec<String> = numbers
                 .iter()
                 .zip(&widths)
                 .map(|(text, width)| format!("{text:>width$}"))
                 .collect();
-            format!("{}  {word:<status$}  {budget}\n", numbers.join("  "))
+            let line = format!("{}  {word:<status$}  {budget}", numbers.join("  "));
+            format!("{}\n", line.trim_end())
         };
         let table: String = rows.iter().map(line).collect();
         format!("{}, bytes\n{table}", self.model)
@@ -290,11 +341,42 @@ impl Sweep {
 
     /// Whether a budget is exceeded at any point.
     pub fn over_budget(&self) -> bool {
-        self.points.iter().any(|p| p.over_budget)
+        let mut totals = self.points.iter().filter_map(Point::totals);
+        totals.any(|t| t.over_budget)
     }
 }
 
 impl Point {
+    /// The totals, if it could be planned.
+    pub fn totals(&self) -> Option<&Totals> {
+        match &self.outcome {
+            Outcome::Planned(totals) => Some(totals),
+            Outcome::Failed { .. } => None,
+        }
+    }
+
+    /// Numbers, status and budgets; of what could not be planned, why in their place.
+    fn row(&self) -> ([String; 7], String, String) {
+        let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+        let totals = self.totals();
+        let bytes = |f: fn(&Totals) -> u64| number(totals.map(f));
+        let numbers = [
+            number(self.context),
+            number(self.batch),
+            bytes(|t| t.arena_bytes),
+            bytes(|t| t.weights_bytes),
+            bytes(|t| t.kv_bytes),
+            bytes(|t| t.activations_bytes),
+            bytes(|t| t.lower_bound_bytes),
+        ];
+        match &self.outcome {
+            Outcome::Planned(totals) => (numbers, totals.status.to_string(), totals.verdict()),
+            Outcome::Failed { error } => (numbers, format!("{}: {}", error.code, error.message), String::new()),
+        }
+    }
+}
+
+impl Totals {
     fn verdict(&self) -> String {
         let over = self.budgets.iter().filter(|b| b.bytes > b.limit);
         let texts: Vec<String> = over.map(|b| format!("{} {}", b.name, b.verdict())).collect();

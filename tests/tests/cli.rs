@@ -182,6 +182,41 @@ fn bad_input_is_said_and_nothing_is_written() {
     }
 }
 
+/// The points before and behind one that cannot be planned have their rows, and it has one that says why.
+#[test]
+fn a_sweep_goes_on_behind_a_point_that_fails() {
+    let model = model();
+    let sweep = ["plan", model.as_str(), "--sweep", "context=256,8192,128,4096"];
+    let output = ckc(&sweep);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    let text = out(&output);
+    let rows: Vec<&str> = text.lines().skip(2).collect();
+    let [first, refused, third, last] = rows[..] else {
+        panic!("{text}")
+    };
+    assert!(
+        first.trim_start().starts_with("256 ") && first.contains("optimal"),
+        "{text}"
+    );
+    assert!(
+        third.trim_start().starts_with("128 ") && third.contains("optimal"),
+        "{text}"
+    );
+    assert!(
+        refused.trim_start().starts_with("8192 ") && refused.contains("CK0"),
+        "{text}"
+    );
+    assert!(last.trim_start().starts_with("4096 ") && last.contains("CK0"), "{text}");
+    assert!(err(&output).contains("error["), "{}", err(&output));
+    let output = ckc(&[&sweep[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        out(&output).contains("\"error\": {\n        \"code\": \"CK0"),
+        "{}",
+        out(&output)
+    );
+}
+
 #[test]
 fn weights_that_do_not_fit_are_refused() {
     let (dir, yaml) = edited(str::to_owned);

@@ -217,12 +217,17 @@ fn show_sweep(args: &Plan) -> Outcome {
         let _ = Exit::from(failure);
         Exit(super::USAGE)
     })?;
-    let sweep = sweep::sweep(&args.model.model, &options, &axes)?;
+    let sweep = sweep::sweep(&args.model.model, &options, &axes);
     say(&if args.json { sweep.to_json() } else { sweep.to_table() })?;
-    if sweep.over_budget() {
-        return Err(Exit(OVER_BUDGET));
+    let mut outcome = if sweep.over_budget() {
+        Err(Exit(OVER_BUDGET))
+    } else {
+        Ok(())
+    };
+    for failure in sweep.failures {
+        outcome = Err(failure.into());
     }
-    Ok(())
+    outcome
 }
 
 fn diff(args: &Diff) -> Outcome {
