@@ -200,7 +200,8 @@ fn near(problem: &Problem, solution: &Solution, wishes: &[Option<u64>]) -> Resul
     let mut near = Solution {
         offsets: found.offsets,
         merged: found.merged,
-        nodes: solution.nodes + found.nodes,
+        // Nodes are what the peak took to find, whatever is near: a plan that is its own hint stays as it is.
+        nodes: solution.nodes,
         candidates: Vec::new(),
         ..solution.clone()
     };
