@@ -53,7 +53,7 @@ fn model(path: &Path, name: &str, fuse: Flags) {
     };
     let (checking, _) = fastest(|| report::check(&planned.report));
     let graph = &planned.model.graph;
-    for entry in schedule::entries(graph, &planned.fusion) {
+    for entry in schedule::entries(graph, &planned.fusion, None) {
         let lay_out = || {
             layout::lay_out(
                 graph,

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use ck_runtime::bench::{Attend, Bench, Ceilings, Matmul, Speed};
 use ck_runtime::kernels::dtype::DType;
+use ck_runtime::kernels::isa::Choices;
 use ck_runtime::{Config, Error};
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ pub struct Shapes {
     pub depths: Vec<usize>,
     /// Heads, key/value heads, elements of a head, for attention.
     pub heads: (usize, usize, usize),
+    /// From how many tokens on which kernels are used.
+    pub choices: Choices,
 }
 
 /// A machine's ceilings, in units that people read.
@@ -89,7 +92,7 @@ fn giga(x: f64) -> f64 {
 /// # Errors
 /// What the runtime refuses: threads, instruction set, memory.
 pub fn machine(config: &Config) -> Result<Machine, Error> {
-    let mut bench = Bench::new(config)?;
+    let mut bench = Bench::new(config, Choices::new(&[], usize::MAX))?;
     let ceilings = bench.ceilings()?;
     Ok(Machine::new(&bench, &ceilings))
 }
@@ -100,7 +103,7 @@ pub fn machine(config: &Config) -> Result<Machine, Error> {
 /// # Errors
 /// What the runtime refuses: threads, instruction set, memory.
 pub fn kernels(config: &Config, shapes: &Shapes, progress: &mut dyn FnMut(&Row)) -> Result<Report, Error> {
-    let mut bench = Bench::new(config)?;
+    let mut bench = Bench::new(config, shapes.choices)?;
     let ceilings = bench.ceilings()?;
     let mut kernels = Vec::new();
     let mut left_out = Vec::new();

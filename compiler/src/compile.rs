@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ck_kernels::isa::Choices;
+
 use crate::codes;
+use crate::costs::{Chosen, Costs};
 use crate::diag::Diagnostic;
 use crate::emit::{self, File, Origin, RuntimePath};
 use crate::fuse::{self, Flags};
@@ -37,6 +40,8 @@ pub struct Options {
     pub debug: Option<DebugMode>,
     /// Order of the steps.
     pub order: Option<order::Kind>,
+    /// What kernels cost, instead of the committed table.
+    pub costs: Option<Costs>,
 }
 
 /// A model with its layout: everything that is known without the weights.
@@ -51,6 +56,8 @@ pub struct Planned {
     pub hash: [u8; 32],
     /// What may be fused.
     pub fusion: fuse::Config,
+    /// Which kernels take over from how many tokens on.
+    pub choices: Choices,
     /// What [`Planned::pack`] found odd in the inputs, each with its file, and left out.
     pub warnings: Vec<String>,
 }
@@ -111,7 +118,12 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
     };
     let kind = options.layout.unwrap_or(model.layout);
     let debug = options.debug.unwrap_or(model.debug);
-    let entries = schedule::entries(&model.graph, &fusion);
+    let costs = options.costs.as_ref().unwrap_or_else(|| Costs::standard());
+    let chosen = Chosen {
+        costs,
+        choices: costs.choices_of(&model.graph),
+    };
+    let entries = schedule::entries(&model.graph, &fusion, Some(&chosen));
     let settings = layout::Settings {
         kind,
         order: options.order.unwrap_or(model.order),
@@ -130,6 +142,7 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         fuse: fusion.flags,
         weights_dtype: model.dtype.name(),
         budget: model.budget,
+        chosen: &chosen,
     };
     let report = describe(&layout, &about);
     let violations = report::check(&report);
@@ -144,6 +157,7 @@ pub fn plan_near(path: &Path, options: &Options, hint: &Hint) -> Result<Planned,
         report,
         hash,
         fusion,
+        choices: chosen.choices,
         warnings: Vec::new(),
     })
 }
@@ -243,6 +257,7 @@ impl Planned {
         let origin = Origin {
             model: &self.model.graph.name,
             hash: self.hash,
+            choices: self.choices,
             report: &self.report,
         };
         let mut files = emit::emit(&self.layout, &origin, runtime);

@@ -11,6 +11,7 @@ pub mod import;
 pub mod tokenizer;
 pub mod graph;
 pub mod fuse;
+pub mod costs;
 pub mod schedule;
 pub mod plan;
 pub mod layout;

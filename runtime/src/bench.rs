@@ -10,7 +10,7 @@ mod matmul;
 
 use std::time::Instant;
 
-use ck_kernels::isa::Isa;
+use ck_kernels::isa::{Choices, Isa};
 use ck_kernels::ops::Ctx;
 
 pub use attention::Attend;
@@ -34,6 +34,7 @@ const SAMPLES: usize = 7;
 pub struct Bench {
     pool: Pool,
     isa: &'static Isa,
+    choices: Choices,
     memory: Memory,
 }
 
@@ -54,6 +55,7 @@ struct Place {
     base: *mut u8,
     len: usize,
     isa: &'static Isa,
+    choices: Choices,
 }
 
 // SAFETY: an address and numbers; workers touch what is behind it by the rules of `Kernel::run` and `Peak::read`.
@@ -64,11 +66,12 @@ impl Place {
     ///
     /// # Safety
     /// As [`Worker::new`]: the memory is that of a bench, which lives and is used by nothing but the workers of this job.
-    unsafe fn worker<'a>(&self, seat: &'a Seat<'a>, tokens: usize, pos: usize) -> Worker<'a> {
+    unsafe fn worker<'a>(&'a self, seat: &'a Seat<'a>, tokens: usize, pos: usize) -> Worker<'a> {
         let ctx = Ctx {
             ith: seat.ith(),
             nth: seat.nth(),
-            isa: self.isa.for_tokens(tokens),
+            isa: self.isa.for_tokens(tokens, &self.choices),
+            choices: &self.choices,
             base: self.base,
             len: self.len,
             tokens,
@@ -81,16 +84,21 @@ impl Place {
 }
 
 impl Bench {
-    /// Starts workers and fills half a gigabyte of memory.
+    /// Starts workers and fills half a gigabyte of memory. Kernels are chosen as by a program with these `choices`.
     ///
     /// # Errors
     /// [`Error::Threads`], [`Error::Spawn`], [`Error::Isa`]; [`Error::Memory`] if there is not as much.
-    pub fn new(config: &Config) -> Result<Bench, Error> {
+    pub fn new(config: &Config, choices: Choices) -> Result<Bench, Error> {
         let isa = config.isa()?;
         let pool = Pool::new(config.threads()?)?;
         let mut memory = Memory::reserve(STREAM).map_err(|source| Error::Memory { bytes: STREAM, source })?;
         memory.bytes_mut().fill(FILL);
-        Ok(Bench { pool, isa, memory })
+        Ok(Bench {
+            pool,
+            isa,
+            choices,
+            memory,
+        })
     }
 
     /// Workers, the caller included.
@@ -103,11 +111,17 @@ impl Bench {
         self.isa.name
     }
 
+    /// From now on chooses kernels as a program with these `choices`.
+    pub fn choose(&mut self, choices: Choices) {
+        self.choices = choices;
+    }
+
     fn place(&self) -> Place {
         Place {
             base: self.memory.base().as_ptr(),
             len: self.memory.len(),
             isa: self.isa,
+            choices: self.choices,
         }
     }
 

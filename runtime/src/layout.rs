@@ -1,6 +1,7 @@
 //! What an emitted program says about itself: sizes, offsets and steps, all known before anything runs.
 
 use ck_kernels::dtype::{ALIGN, ActType};
+use ck_kernels::isa::Choices;
 use ck_kernels::ops::Slot;
 use ck_kernels::partition::Axis;
 
@@ -34,6 +35,8 @@ pub struct Layout {
     /// Where pieces of the packed weights go when they are interleaved with activations (`layout: stride`).
     /// Empty: the packed weights are `0..weights_bytes` of the arena, mapped in place.
     pub segments: &'static [Segment],
+    /// Which kernels take over from how many tokens on.
+    pub choices: Choices,
     /// Every step of every entry, in program order.
     pub steps: &'static [StepInfo],
 }

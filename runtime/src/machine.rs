@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ck_kernels::dtype::ActType;
-use ck_kernels::isa::{self, Isa};
+use ck_kernels::isa::{self, Choices, Isa};
 use ck_kernels::ops::{Cache, Ctx, MAX_WORKERS, Slot};
 use ck_kernels::quant::half::f16_to_f32;
 
@@ -87,23 +87,25 @@ enum Body {
 
 /// What every worker of a call starts from.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place<'a> {
     base: *mut u8,
     len: usize,
     isa: &'static Isa,
+    choices: &'a Choices,
     tokens: usize,
     pos: usize,
 }
 
 // SAFETY: an address and numbers. Who may touch what is behind the address is the plan's business, see `Worker::run`.
-unsafe impl Sync for Place {}
+unsafe impl Sync for Place<'_> {}
 
-impl Place {
-    fn ctx(&self, seat: &Seat<'_>) -> Ctx<'static> {
+impl<'a> Place<'a> {
+    fn ctx(&self, seat: &Seat<'_>) -> Ctx<'a> {
         Ctx {
             ith: seat.ith(),
             nth: seat.nth(),
             isa: self.isa,
+            choices: self.choices,
             base: self.base,
             len: self.len,
             tokens: self.tokens,
@@ -220,7 +222,8 @@ impl Machine {
         let place = Place {
             base: self.arena.base().as_ptr(),
             len: self.arena.len(),
-            isa: self.isa.for_tokens(tokens),
+            isa: self.isa.for_tokens(tokens, &self.layout.choices),
+            choices: &self.layout.choices,
             tokens,
             pos,
         };
@@ -410,7 +413,7 @@ impl Machine {
     pub fn rows(&self, slot: &Slot, rows: usize) -> Vec<f32> {
         let stride = slot.stride();
         let bytes = self.bytes(slot.offset, rows * stride);
-        let isa = self.isa.for_tokens(rows);
+        let isa = self.isa.for_tokens(rows, &self.layout.choices);
         let row = |row: &[u8]| -> Vec<f32> {
             match slot.act {
                 ActType::F32 => floats(&row[..4 * slot.cols]).collect(),

@@ -100,7 +100,7 @@ impl<'a> Worker<'a> {
     pub fn of_row(&self, row: usize) -> Worker<'a> {
         Worker {
             ctx: Ctx {
-                isa: self.ctx.isa.for_tokens(1),
+                isa: self.ctx.isa.for_tokens(1, self.ctx.choices),
                 tokens: 1,
                 pos: self.ctx.pos + row,
                 row,

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use ck_runtime::kernels::dtype::{ActType, DType, GROUP};
-use ck_runtime::kernels::isa;
+use ck_runtime::kernels::isa::{self, Choices};
 use ck_runtime::kernels::ops::{Embed, Part, Project, SelectRow, Sink, Slot, Source, Weight, Workspace};
 use ck_runtime::kernels::partition::Axis;
 use ck_runtime::kernels::quant::format;
@@ -63,6 +63,7 @@ impl Program for Bigram {
         kv_offset: 0,
         kv_bytes: 0,
         segments: &[],
+        choices: Choices::new(&[], 8),
         steps: &[],
     };
 

@@ -9,6 +9,7 @@ use ck_kernels::dtype::DType;
 use ck_runtime::{Config, Error, Machine};
 use ckc::{
     compile::{self, Options, Planned},
+    costs::Costs,
     diag::{self, Diagnostic},
     fuse::Flags,
     graph::interpret::{Interpreter, Select},
@@ -45,6 +46,8 @@ pub struct How {
     pub batch: Option<usize>,
     /// Workers.
     pub threads: usize,
+    /// What kernels cost, instead of the committed table.
+    pub costs: Option<&'static Costs>,
     /// The instruction set; the best there is if none is named.
     pub isa: Option<&'static str>,
 }
@@ -59,6 +62,7 @@ impl Default for How {
             context: None,
             batch: None,
             threads: 2,
+            costs: None,
             isa: None,
         }
     }
@@ -143,6 +147,7 @@ impl Case {
             layout: Some(how.layout),
             debug: how.debug,
             order: Some(how.order),
+            costs: how.costs.cloned(),
         };
         compile::plan(&self.yaml, &options).unwrap_or_else(|failure| {
             let text = fs::read_to_string(&self.yaml).unwrap_or_default();

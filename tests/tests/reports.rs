@@ -33,6 +33,7 @@ fn planned(yaml: &Path, fuse: Flags, limits: Option<(usize, usize)>) -> Planned 
         layout: None,
         debug: None,
         order: None,
+        costs: None,
     };
     compile::plan(yaml, &options).unwrap_or_else(|e| panic!("{}: {:?}", yaml.display(), e.diagnostics))
 }

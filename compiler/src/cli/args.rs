@@ -40,7 +40,7 @@ pub enum Command {
     /// Measure what this machine can do, or how near the kernels come
     Bench(Bench),
     /// Print the JSON Schema of the model language
-    Schema,
+    Schema(SchemaOf),
 }
 
 /// A model and what may be overridden.
@@ -58,6 +58,9 @@ pub struct ModelArgs {
     /// Order of the steps
     #[arg(long, value_enum)]
     pub order: Option<OrderArg>,
+    /// What kernels cost, instead of the committed table: see `ckc bench kernels --calibrate`
+    #[arg(long, value_name = "COSTS.yaml")]
+    pub costs: Option<PathBuf>,
     /// Positions the KV cache holds, instead of the file's
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
@@ -265,6 +268,14 @@ pub struct Synth {
     pub dtype: Option<String>,
 }
 
+/// `ckc schema`.
+#[derive(Debug, ClapArgs)]
+pub struct SchemaOf {
+    /// That of the table of costs instead
+    #[arg(long)]
+    pub costs: bool,
+}
+
 /// `ckc bench`.
 #[derive(Debug, ClapArgs)]
 pub struct Bench {
@@ -314,6 +325,15 @@ pub struct MeasureKernels {
     /// Tokens before the call, for attention
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = depth, default_value = "0,2048,16384")]
     pub depth: Vec<usize>,
+    /// Choose kernels by this table instead of the committed one
+    #[arg(long, value_name = "COSTS.yaml")]
+    pub costs: Option<PathBuf>,
+    /// Instead, measure what kernels cost on every instruction set of this machine, and print the table that `--costs` reads
+    #[arg(long, conflicts_with_all = ["isa", "json", "dtype", "shape", "tokens", "depth"])]
+    pub calibrate: bool,
+    /// Where to write that table [default: standard output]
+    #[arg(short, long, value_name = "COSTS.yaml", requires = "calibrate")]
+    pub output: Option<PathBuf>,
 }
 
 /// The largest extent that is measured: products of three of them stay far below 2^64.

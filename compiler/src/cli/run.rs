@@ -9,8 +9,8 @@ use ck_runtime::kernels::dtype::DType;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{
-    Args, Bench, Command, Compile, Diff, Dsa, Emit, Explain, Import, Measure, MeasureArgs, ModelArgs, Plan, Synth,
-    Verify,
+    Args, Bench, Command, Compile, Diff, Dsa, Emit, Explain, Import, Measure, MeasureArgs, MeasureKernels, ModelArgs,
+    Plan, Synth, Verify,
 };
 use super::{OVER_BUDGET, WRONG_INPUT};
 use crate::codes;
@@ -20,7 +20,7 @@ use crate::graph::dump::dump;
 use crate::layout::hint::Hint;
 use crate::model::LoadOptions;
 use crate::report::{self, DiffOptions};
-use crate::{bench, explain, import, model, output, plan, shortage, sweep, verify};
+use crate::{bench, costs, explain, import, model, output, plan, shortage, sweep, verify};
 
 /// What went wrong in a command: already said, with this exit code.
 struct Exit(u8);
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> u8 {
         Command::Dsa(args) => dsa(args),
         Command::Synth(args) => synth(args),
         Command::Bench(args) => bench(args),
-        Command::Schema => say(&model::schema()),
+        Command::Schema(args) => say(&if args.costs { costs::schema() } else { model::schema() }),
     };
     match outcome {
         Ok(()) => 0,
@@ -79,8 +79,8 @@ fn say(text: &str) -> Outcome {
     }
 }
 
-fn options(args: &ModelArgs) -> Options {
-    Options {
+fn options(args: &ModelArgs) -> Result<Options, Exit> {
+    Ok(Options {
         load: LoadOptions {
             context: args.context,
             batch: args.batch,
@@ -89,18 +89,19 @@ fn options(args: &ModelArgs) -> Options {
         layout: args.layout.map(Into::into),
         debug: None,
         order: args.order.map(Into::into),
-    }
+        costs: args.costs.as_deref().map(costs::read).transpose()?,
+    })
 }
 
 fn planned(args: &ModelArgs) -> Result<Planned, Exit> {
-    Ok(compile::plan(&args.model, &options(args))?)
+    Ok(compile::plan(&args.model, &options(args)?)?)
 }
 
 /// Plans near an earlier report, if there is one, and says what became of it.
 fn hinted(args: &ModelArgs, hint: Option<&Path>) -> Result<Planned, Exit> {
     let Some(path) = hint else { return planned(args) };
     let hint = Hint::new(&report::load(path)?);
-    let planned = compile::plan_near(&args.model, &options(args), &hint)?;
+    let planned = compile::plan_near(&args.model, &options(args)?, &hint)?;
     eprintln!("{}", hint.outcome(&planned.layout, &planned.model.graph.name));
     Ok(planned)
 }
@@ -211,7 +212,7 @@ fn show_plan(args: &Plan) -> Outcome {
 }
 
 fn show_sweep(args: &Plan) -> Outcome {
-    let options = options(&args.model);
+    let options = options(&args.model)?;
     let axes = sweep::axes(&args.sweep, &options).map_err(|failure| {
         // Said as any wrong input is, but it is the command line that is wrong.
         let _ = Exit::from(failure);
@@ -379,17 +380,37 @@ fn synth(args: &Synth) -> Outcome {
 /// Heads, key/value heads and elements of a head of Llama-3.2-1B, whose shape the other defaults have too.
 const HEADS: (usize, usize, usize) = (32, 8, 64);
 
+fn refused(e: ck_runtime::Error) -> Exit {
+    vec![Diagnostic::from_lines(
+        codes::NOT_MEASURED,
+        &format!("cannot measure: {e}"),
+    )]
+    .into()
+}
+
+/// Measures the rows of this machine's tiers; the others are those of `known`.
+fn calibrate(known: &costs::Costs, args: &MeasureKernels) -> Outcome {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("measuring {bar:40} {pos}/{len} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let measured = costs::calibrate::calibrate(known, args.measure.threads, &mut |what, done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        bar.set_message(what.to_owned());
+    });
+    bar.finish_and_clear();
+    let text = costs::write(&measured.map_err(refused)?);
+    match &args.output {
+        None => say(&text),
+        Some(path) => output::write_file(path, text.as_bytes()).map_err(|problem| vec![problem].into()),
+    }
+}
+
 fn bench(args: &Bench) -> Outcome {
     let config = |args: &MeasureArgs| Config {
         threads: args.threads,
         isa: args.isa.clone(),
         check: false,
-    };
-    let refused = |e: ck_runtime::Error| {
-        Exit::from(vec![Diagnostic::from_lines(
-            codes::NOT_MEASURED,
-            &format!("cannot measure: {e}"),
-        )])
     };
     match &args.what {
         Measure::Machine(args) => {
@@ -397,11 +418,18 @@ fn bench(args: &Bench) -> Outcome {
             say(&if args.json { json(&machine) } else { machine.to_text() })
         }
         Measure::Kernels(args) => {
+            let table = args.costs.as_deref().map(costs::read).transpose()?;
+            let table = table.as_ref().unwrap_or_else(|| costs::Costs::standard());
+            if args.calibrate {
+                return calibrate(table, args);
+            }
             let dtypes = match args.dtype.as_slice() {
                 [] => DType::ALL.to_vec(),
                 names => names.iter().map(|name| dtype(name)).collect::<Result<_, _>>()?,
             };
+            let mix: Vec<(DType, usize)> = dtypes.iter().map(|dtype| (*dtype, 1)).collect();
             let shapes = bench::Shapes {
+                choices: table.choices(&mix),
                 dtypes,
                 matrices: args.shape.clone(),
                 tokens: args.tokens.clone(),

@@ -35,6 +35,8 @@ pub struct Origin<'a> {
     pub model: &'a str,
     /// Identifies the plan; see [`layout_hash`].
     pub hash: [u8; 32],
+    /// Which kernels take over from how many tokens on.
+    pub choices: ck_kernels::isa::Choices,
     /// The layout report.
     pub report: &'a Report,
 }
@@ -92,6 +94,10 @@ pub fn layout_hash(report: &Report) -> [u8; 32] {
     // The compiler's version and its words may change without moving a byte.
     bare.header.ckc_version.clear();
     bare.fusions.clear();
+    // What is chosen between kernels of the same operands, and how long they are expected to take.
+    bare.header.costs = None;
+    bare.header.entries.iter_mut().for_each(|e| e.predicted_ns = 0);
+    bare.steps.iter_mut().for_each(|s| s.predicted = None);
     // What is known about the plan moves nothing either.
     bare.totals.peak = None;
     bare.totals.budgets.clear();

@@ -3,6 +3,8 @@
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 
+use ck_kernels::dtype::DType;
+
 use super::Origin;
 use super::comments::Comments;
 use super::names::{Names, constant};
@@ -113,6 +115,7 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
     let (kv_offset, kv_bytes) = kv_range(layout);
     let (kv_offset, kv_bytes) = (offset(kv_offset as usize), number(kv_bytes as usize));
     let segments = segments(layout);
+    let choices = choices(origin, graph);
     let steps = layout.entries.iter().flat_map(|e| steps(layout, e));
     let slots: Vec<TokenStream> = layout.entries.iter().map(|e| entry_slots(e, names)).collect();
     let proofs: Vec<TokenStream> = layout.entries.iter().map(|e| proof(layout, e)).collect();
@@ -126,6 +129,7 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
         #![allow(long_running_const_eval, reason = "the proofs below compare every pair of buffers")]
 
         use ck_runtime::kernels::dtype::{ActType, DType};
+        use ck_runtime::kernels::isa::Choices;
         use ck_runtime::kernels::ops::{Cache, Pairing, Rope, Slot, Vector, Weight};
         use ck_runtime::kernels::partition::Axis;
         use ck_runtime::{Layout, Segment, StepInfo};
@@ -155,8 +159,12 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
             kv_offset: #kv_offset,
             kv_bytes: #kv_bytes,
             segments: SEGMENTS,
+            choices: CHOICES,
             steps: STEPS,
         };
+
+        #[doc = " Tokens from which on kernels for many of them are used, by weight type and on a matrix unit."]
+        pub const CHOICES: Choices = #choices;
 
         #[doc = " Token ids of a call."]
         pub const IDS: Slot = #ids;
@@ -206,6 +214,28 @@ pub(super) fn layout(layout: &Layout, origin: &Origin<'_>, names: &Names) -> (To
 fn slot(slot: &ck_kernels::ops::Slot) -> TokenStream {
     let (at, cols, act) = (offset(slot.offset), number(slot.cols), variant(&slot.act));
     quote! { Slot { offset: #at, cols: #cols, act: ActType::#act } }
+}
+
+/// The thresholds of the program's own types.
+fn choices(origin: &Origin<'_>, graph: &crate::graph::Graph) -> TokenStream {
+    let from = |tokens: usize| match tokens {
+        usize::MAX => quote! { usize::MAX },
+        tokens => {
+            let tokens = number(tokens);
+            quote! { #tokens }
+        }
+    };
+    let types: std::collections::BTreeSet<DType> =
+        graph.weights.iter().filter(|w| !w.vector).map(|w| w.dtype).collect();
+    let many = types
+        .into_iter()
+        .map(|dtype| (dtype, origin.choices.many[dtype as usize]));
+    let many = many.filter(|(_, tokens)| *tokens != usize::MAX).map(|(dtype, tokens)| {
+        let (dtype, tokens) = (variant(&dtype), from(tokens));
+        quote! { (DType::#dtype, #tokens) }
+    });
+    let tiles = from(origin.choices.tiles);
+    quote! { Choices::new(&[#(#many),*], #tiles) }
 }
 
 /// From the first key to the last value; a stride layout has them interleaved with everything else.

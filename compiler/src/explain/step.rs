@@ -41,6 +41,13 @@ fn part(planned: &Planned, entry: &EntryLayout, row: &Step) -> Part {
                 field("memory", &text)
             }),
     );
+    body.extend(row.predicted.as_ref().map(|predicted| {
+        let text = format!(
+            "kernels for {}, {} ns by the costs",
+            predicted.kernels, predicted.nanoseconds
+        );
+        field("matmuls", &text)
+    }));
     if row.fused_from.len() > 1 {
         body.insert(0, field("fused from", &row.fused_from.join(", ")));
     }

@@ -59,6 +59,7 @@ fn items(model: &Graph, entries: &[Entry]) -> Vec<Item> {
             flags: Flags::NONE,
             sites: Vec::new(),
         },
+        None,
     );
     let start = |entry: &Entry| {
         let first = entry.graph.ops.first().map_or(String::new(), |op| op.name.clone());

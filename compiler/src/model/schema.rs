@@ -1,5 +1,6 @@
 //! The JSON Schema of the language, for editors.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -7,8 +8,13 @@ use super::syntax::Document;
 
 /// The JSON Schema (draft 2020-12) of a model description, made from the types that read it. Ends with a newline.
 pub fn schema() -> String {
+    schema_of::<Document>()
+}
+
+/// The same of another file's type.
+pub(crate) fn schema_of<T: JsonSchema>() -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<Document>().to_value();
+    let mut schema = generator.into_root_schema_for::<T>().to_value();
     drop_null(&mut schema);
     let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
     text.push('\n');

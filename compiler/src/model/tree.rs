@@ -130,12 +130,7 @@ fn report(error: &serde_yaml::Error, text: &str, sink: &mut Sink) {
             // The place is said by the label.
             let message = message.lines().next().unwrap_or_default();
             let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
-            sink.error(
-                codes::SYNTAX,
-                format!("not a model description in YAML: {message}"),
-                &span,
-                "here",
-            );
+            sink.error(codes::SYNTAX, format!("not a YAML document: {message}"), &span, "here");
         }
     }
 }

@@ -254,6 +254,9 @@ fn steps(report: &Report) -> Vec<Row> {
             s.flops.to_string(),
             s.bytes_read.to_string(),
             s.bytes_written.to_string(),
+            s.predicted
+                .as_ref()
+                .map_or_else(String::new, |p| format!("{} in {} ns", p.kernels, p.nanoseconds)),
         ]
     };
     report.steps.iter().map(row).collect()

@@ -22,8 +22,16 @@ fn sample(layers: &[&str]) -> Report {
                 max_threads: 4,
                 debug: Vec::new(),
             },
+            costs: Some(Costs {
+                machine: "a small one".into(),
+                isa: "avx512".into(),
+                workers: 2,
+                many_from: [("q4_0".into(), 64)].into(),
+                tiles_from: Some(16),
+            }),
             entries: vec![Entry {
                 name: "prefill".into(),
+                predicted_ns: 1200 * layers.len() as u64,
                 ..Entry::default()
             }],
         },
@@ -52,6 +60,10 @@ fn sample(layers: &[&str]) -> Report {
             flops: 65536,
             bytes_read: 18432,
             bytes_written: 2048,
+            predicted: Some(Predicted {
+                kernels: "few".into(),
+                nanoseconds: 1200,
+            }),
             partition: Partition::Axis {
                 axis: "columns".into(),
                 length: 64,

@@ -120,6 +120,15 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
     if !o.debug.is_empty() {
         writeln!(out, "option  debug {}", o.debug.join(","))?;
     }
+    if let Some(c) = &h.costs {
+        writeln!(out, "costs   for {}, {} workers: {}", c.isa, c.workers, c.machine)?;
+        for (dtype, tokens) in &c.many_from {
+            writeln!(out, "costs   {dtype}: kernel for many from {tokens} tokens on")?;
+        }
+        if let Some(tokens) = c.tiles_from {
+            writeln!(out, "costs   matrix unit from {tokens} tokens on")?;
+        }
+    }
     for e in &h.entries {
         writeln!(out, "entry   {}  {} steps, {}", e.name, e.steps, e.barrier_words())?;
         writeln!(
@@ -127,6 +136,13 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
             "entry   {}  peak {} B, {} flop, reads {} B, writes {} B",
             e.name, e.peak_bytes, e.flops, e.bytes_read, e.bytes_written
         )?;
+        if e.predicted_ns > 0 {
+            writeln!(
+                out,
+                "entry   {}  matmuls take {} ns by the costs",
+                e.name, e.predicted_ns
+            )?;
+        }
         writeln!(out, "entry   {}  order {}", e.name, order_words(e.order))?;
         if let Some(plan) = &e.plan {
             self::plan(out, &e.name, plan)?;
@@ -218,7 +234,7 @@ fn step(out: &mut String, s: &Step) -> fmt::Result {
     };
     writeln!(
         out,
-        "step    {} {}  {}({}) -> {}{fused}{}  par {}  ws {}  live {}  {} flop  r {} w {}",
+        "step    {} {}  {}({}) -> {}{fused}{}  par {}  ws {}  live {}  {} flop  r {} w {}{}",
         s.entry,
         s.id,
         s.kernel,
@@ -231,6 +247,9 @@ fn step(out: &mut String, s: &Step) -> fmt::Result {
         s.flops,
         s.bytes_read,
         s.bytes_written,
+        s.predicted
+            .as_ref()
+            .map_or(String::new(), |p| format!("  {} in {} ns", p.kernels, p.nanoseconds)),
     )?;
     match &s.barrier {
         Some(barrier) => writeln!(out, "barrier {} {}  {}", s.entry, s.id, barrier.reason),

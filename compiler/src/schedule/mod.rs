@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use ck_kernels::partition::Axis;
 
+use crate::costs::Chosen;
 use crate::fuse::{self, Division, Fused, Site};
 use crate::graph::verify::{self, Rule};
 use crate::graph::{Graph, OpKind};
@@ -144,11 +145,11 @@ impl Entry {
     }
 }
 
-/// Makes the three entries.
+/// Makes the three entries. What is `chosen` may divide single steps of `prefill` by columns.
 ///
 /// # Panics
 /// If a rewrite breaks the graph: a bug of the compiler, found by the verifier.
-pub fn entries(model: &Graph, config: &fuse::Config) -> Vec<Entry> {
+pub fn entries(model: &Graph, config: &fuse::Config, chosen: Option<&Chosen<'_>>) -> Vec<Entry> {
     let lowered = lower::split_attention(model);
     check("lowering", &lowered);
     let select = lowered
@@ -170,20 +171,26 @@ pub fn entries(model: &Graph, config: &fuse::Config) -> Vec<Entry> {
     head.caches.clear();
 
     vec![
-        entry("prefill", body, config, Division::Tokens),
-        entry("decode", decode, config, Division::Columns),
-        entry("head", head, config, Division::Columns),
+        entry("prefill", body, config, Division::Tokens, chosen),
+        entry("decode", decode, config, Division::Columns, chosen),
+        entry("head", head, config, Division::Columns, chosen),
     ]
 }
 
-fn entry(name: &'static str, graph: Graph, config: &fuse::Config, division: Division) -> Entry {
+fn entry(
+    name: &'static str,
+    graph: Graph,
+    config: &fuse::Config,
+    division: Division,
+    chosen: Option<&Chosen<'_>>,
+) -> Entry {
     let unfused = graph;
     let Fused { graph, sites, stages } = fuse::fuse(&unfused, config, division);
     check("fusion", &graph);
     let finish = |graph: &Graph| {
         let graph = lower::quantise_activations(graph);
         check("quantisation", &graph);
-        let steps = steps(&graph, division);
+        let steps = steps(&graph, division, chosen);
         (graph, steps)
     };
     let (graph, steps) = finish(&graph);
@@ -205,10 +212,14 @@ fn entry(name: &'static str, graph: Graph, config: &fuse::Config, division: Divi
     }
 }
 
-fn steps(graph: &Graph, division: Division) -> Vec<Step> {
+fn steps(graph: &Graph, division: Division, chosen: Option<&Chosen<'_>>) -> Vec<Step> {
     let uses = division::Uses::new(graph);
     (0..graph.ops.len())
         .map(|op| {
+            let division = match (division, chosen) {
+                (Division::Tokens, Some(chosen)) => chosen.division(graph, &graph.ops[op]),
+                _ => division,
+            };
             let (axis, extent) = division::divide(graph, &uses, op, division);
             let workspace = cost::workspace(graph, &graph.ops[op], axis);
             let accesses = accesses(graph, &graph.ops[op], axis, op, workspace > 0);

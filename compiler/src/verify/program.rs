@@ -194,6 +194,7 @@ fn runtime_layout(planned: &Planned) -> ck_runtime::Layout {
         kv_offset: kv.map_or(0, |kv| kv.start as usize),
         kv_bytes: kv.map_or(0, |kv| (kv.end - kv.start) as usize),
         segments: segments.leak(),
+        choices: planned.choices,
         steps: &[],
     }
 }

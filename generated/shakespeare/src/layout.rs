@@ -6,6 +6,7 @@
 #![allow(long_running_const_eval, reason = "the proofs below compare every pair of buffers")]
 
 use ck_runtime::kernels::dtype::{ActType, DType};
+use ck_runtime::kernels::isa::Choices;
 use ck_runtime::kernels::ops::{Cache, Pairing, Rope, Slot, Vector, Weight};
 use ck_runtime::kernels::partition::Axis;
 use ck_runtime::{Layout, Segment, StepInfo};
@@ -52,8 +53,12 @@ pub const LAYOUT: Layout = Layout {
     kv_offset: 0x693000,
     kv_bytes: 1048576,
     segments: SEGMENTS,
+    choices: CHOICES,
     steps: STEPS,
 };
+
+/// Tokens from which on kernels for many of them are used, by weight type and on a matrix unit.
+pub const CHOICES: Choices = Choices::new(&[], 25);
 
 /// Token ids of a call.
 pub const IDS: Slot = Slot { offset: 0x793000, cols: 1, act: ActType::U32 };

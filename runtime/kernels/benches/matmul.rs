@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use ck_kernels::dtype::{DType, GROUP};
 use ck_kernels::isa::{Isa, Matmul, supported};
-use common::{Activations, Aligned, Matrix, Rng};
+use common::{Activations, Aligned, CHOICES, Matrix, Rng};
 
 /// Outputs, inputs.
 const SHAPES: [(usize, usize); 3] = [(2048, 2048), (8192, 2048), (2048, 8192)];
@@ -35,7 +35,7 @@ fn run(isa: &Isa, w: &Matrix, copies: &Aligned, x: &Activations, tokens: usize, 
     assert!((copy + 1) * bytes <= copies.bytes().len() && tokens * w.rows <= out.len() && tokens <= x.tokens);
     // SAFETY: just checked.
     unsafe {
-        (isa.matmul[w.dtype as usize])(&Matmul {
+        isa.matmul_of(w.dtype, tokens, &CHOICES)(&Matmul {
             w: copies.ptr().add(copy * bytes),
             k: w.k,
             rows: w.rows,

@@ -5,7 +5,7 @@ mod common;
 use ck_kernels::dtype::DType;
 use ck_kernels::isa::{Isa, supported};
 use ck_kernels::quant::format;
-use common::{Activations, Matrix, Rng, as_multiplied, matmul};
+use common::{Activations, Matrix, Rng, all_from, as_multiplied, matmul, matmul_as};
 use proptest::prelude::*;
 
 /// Shapes with cut groups, cut token tiles and, for floats, any K.
@@ -93,9 +93,14 @@ proptest! {
                 }
                 let stride = rs.len() + pad;
                 let part = matmul(isa, &w, &x, rs.clone(), ts.clone(), stride);
-                for (i, t) in ts.enumerate() {
+                for (i, t) in ts.clone().enumerate() {
                     let got = part[i * stride..][..rs.len()].iter().map(|v| v.to_bits());
                     prop_assert!(whole[t * rows..][rs.clone()].iter().map(|v| v.to_bits()).eq(got));
+                }
+                // Whatever a program chose.
+                for choices in [all_from(1), all_from(usize::MAX)] {
+                    let other = matmul_as(&choices, isa, &w, &x, rs.clone(), ts.clone(), stride);
+                    prop_assert!(other.iter().map(|v| v.to_bits()).eq(part.iter().map(|v| v.to_bits())));
                 }
             }
         }

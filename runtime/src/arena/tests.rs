@@ -1,6 +1,7 @@
 use std::fs::File;
 
 use ck_kernels::dtype::ActType;
+use ck_kernels::isa::Choices;
 use ck_kernels::ops::Slot;
 
 use super::*;
@@ -28,6 +29,7 @@ fn layout(weights: usize, arena: usize, segments: &'static [Segment]) -> Layout 
         kv_offset: arena - 128,
         kv_bytes: 0,
         segments,
+        choices: Choices::new(&[], 8),
         steps: &[],
     }
 }

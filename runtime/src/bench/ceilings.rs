@@ -35,7 +35,7 @@ impl Bench {
     /// The ceiling that holds for the arithmetic of a matmul: what it is called, and how high it is.
     pub fn arithmetic_of(&self, dtype: DType, tokens: usize, ceilings: &Ceilings) -> (&'static str, f64) {
         match ceilings.tiles {
-            Some(tiles) if self.isa.on_tiles(dtype, tokens) => ("tiles", tiles),
+            Some(tiles) if self.isa.on_tiles(dtype, tokens, &self.choices) => ("tiles", tiles),
             _ if dtype.quantised() => ("int8", ceilings.int8),
             _ => ("float", ceilings.float),
         }
@@ -56,8 +56,16 @@ impl Bench {
             float: self.arithmetic(peak.float)?,
             int8: self.arithmetic(peak.int8)?,
             tiles: peak.tiles.map(|tiles| self.arithmetic(tiles)).transpose()?,
-            barrier: barrier(&mut self.pool)?,
+            barrier: self.barrier()?,
         })
+    }
+
+    /// Measures a barrier of all workers.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`], which no measurement does.
+    pub fn barrier(&mut self) -> Result<Latency, Error> {
+        barrier(&mut self.pool)
     }
 
     /// Bytes a second.

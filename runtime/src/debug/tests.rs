@@ -1,6 +1,7 @@
 use std::io::Cursor;
 
 use ck_kernels::dtype::{ActType, Q8};
+use ck_kernels::isa::Choices;
 use ck_kernels::ops::{Cache, Ctx, Kernel, Slot};
 use ck_kernels::partition::Axis;
 
@@ -48,6 +49,7 @@ const LAYOUT: Layout = Layout {
     kv_offset: 0,
     kv_bytes: 0,
     segments: &[],
+    choices: Choices::new(&[], 8),
     steps: &[],
 };
 

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ck_runtime::kernels::dtype::ActType;
+use ck_runtime::kernels::isa::Choices;
 use ck_runtime::kernels::ops::{Ctx, Kernel, Slot};
 use ck_runtime::kernels::partition::{Axis, split};
 use ck_runtime::weights::Writer;
@@ -126,6 +127,7 @@ const fn layout(p: Places, hash: u8, segments: &'static [Segment]) -> Layout {
         kv_offset: p.cache.offset,
         kv_bytes: CONTEXT * p.cache.stride(),
         segments,
+        choices: Choices::new(&[], 8),
         steps: STEPS,
     }
 }

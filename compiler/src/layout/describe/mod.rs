@@ -7,9 +7,10 @@ mod totals;
 use ck_kernels::ops::MAX_WORKERS;
 
 use super::{EntryLayout, Kind, Layout};
+use crate::costs::Chosen;
 use crate::graph::Graph;
 use crate::model::Budget;
-use crate::report::{Entry, Header, Limit, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
+use crate::report::{Costs, Entry, Header, Limit, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
 use crate::schedule::barrier::Barrier;
 use crate::schedule::cost::cost;
 use fusions::fusions;
@@ -29,13 +30,19 @@ pub struct About<'a> {
     pub weights_dtype: &'a str,
     /// Sizes that must not be exceeded.
     pub budget: Budget,
+    /// What kernels cost, and what is chosen by it.
+    pub chosen: &'a Chosen<'a>,
 }
 
 /// Describes a layout. Hashes and source types of weights are filled in by whoever packs them.
 pub fn describe(layout: &Layout, about: &About<'_>) -> Report {
-    let steps: Vec<Step> = layout.entries.iter().flat_map(|e| steps(layout, e)).collect();
+    let steps: Vec<Step> = layout
+        .entries
+        .iter()
+        .flat_map(|e| steps(layout, e, about.chosen))
+        .collect();
     let mut report = Report {
-        header: header(layout, about),
+        header: header(layout, about, &steps),
         totals: totals(layout, about.model),
         fusions: layout.entries.iter().flat_map(fusions).collect(),
         partitions: divisions(&steps),
@@ -86,7 +93,7 @@ fn limit(report: &mut Report, layout: &Layout, budget: Budget) {
     }
 }
 
-fn header(layout: &Layout, about: &About<'_>) -> Header {
+fn header(layout: &Layout, about: &About<'_>, steps: &[Step]) -> Header {
     let model = about.model;
     let kv = model.caches.first().map_or("none", |c| c.act.name());
     Header {
@@ -106,11 +113,28 @@ fn header(layout: &Layout, about: &About<'_>) -> Header {
             max_threads: MAX_WORKERS as u64,
             debug: layout.debug.names().into_iter().map(String::from).collect(),
         },
-        entries: layout.entries.iter().map(|e| entry(layout, e)).collect(),
+        costs: Some(costs(about)),
+        entries: layout.entries.iter().map(|e| entry(layout, e, steps)).collect(),
     }
 }
 
-fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
+/// The thresholds that concern this program's weights.
+fn costs(about: &About<'_>) -> Costs {
+    let Chosen { costs, choices } = about.chosen;
+    let matrices = about.model.weights.iter().filter(|w| !w.vector);
+    let from = |tokens: usize| (tokens != usize::MAX).then_some(tokens as u64);
+    Costs {
+        machine: costs.machine.clone(),
+        isa: costs.isa.into(),
+        workers: costs.workers as u64,
+        many_from: matrices
+            .filter_map(|w| Some((w.dtype.name().to_owned(), from(choices.many[w.dtype as usize])?)))
+            .collect(),
+        tiles_from: from(choices.tiles),
+    }
+}
+
+fn entry(layout: &Layout, planned: &EntryLayout, steps: &[Step]) -> Entry {
     let barriers = |kind: fn(&Barrier) -> bool| planned.barriers.iter().flatten().filter(|b| kind(b)).count() as u64;
     let mut row = Entry {
         name: planned.entry.name.into(),
@@ -128,6 +152,8 @@ fn entry(layout: &Layout, planned: &EntryLayout) -> Entry {
         row.bytes_read += read;
         row.bytes_written += written;
     }
+    let own = steps.iter().filter(|s| s.entry == row.name);
+    row.predicted_ns = own.filter_map(|s| s.predicted.as_ref()).map(|p| p.nanoseconds).sum();
     row
 }
 

@@ -7,14 +7,15 @@ use ck_kernels::ops::MAX_WORKERS;
 use ck_kernels::partition::{Axis, split};
 
 use super::traffic;
+use crate::costs::{self, Chosen};
 use crate::graph::{CacheId, Graph};
 use crate::layout::call::call;
 use crate::layout::occupancy::Occupancy;
 use crate::layout::{EntryLayout, Kind, Layout, Piece, cache_half_bytes, operand_bytes, operand_name};
-use crate::report::{Barrier, Division, Partition, Step, Tensor, WeightRow};
+use crate::report::{Barrier, Division, Partition, Predicted, Step, Tensor, WeightRow};
 use crate::schedule::access::{Access, Operand, Pattern};
 
-pub(super) fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
+pub(super) fn steps(layout: &Layout, planned: &EntryLayout, chosen: &Chosen<'_>) -> Vec<Step> {
     let entry = &planned.entry;
     let graph = &entry.graph;
     let live_bytes = Occupancy::new(layout, planned).live_bytes();
@@ -59,11 +60,20 @@ pub(super) fn steps(layout: &Layout, planned: &EntryLayout) -> Vec<Step> {
                     reason: crate::emit::reason(planned, b),
                     unless: b.unless.map(|n| n as u64),
                 }),
+                predicted: chosen.predict(graph, op, step.axis).map(predicted),
                 workspace_bytes: step.workspace as u64,
                 live_bytes: live_bytes[i],
             }
         })
         .collect()
+}
+
+fn predicted(predicted: costs::Predicted) -> Predicted {
+    let ways: Vec<String> = predicted.ways.iter().map(ToString::to_string).collect();
+    Predicted {
+        kernels: ways.join("+"),
+        nanoseconds: predicted.nanoseconds,
+    }
 }
 
 /// Inputs that the step writes.

@@ -62,6 +62,11 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             ("flops", entry.flops, sum(|s| s.flops)),
             ("bytes_read", entry.bytes_read, sum(|s| s.bytes_read)),
             ("bytes_written", entry.bytes_written, sum(|s| s.bytes_written)),
+            (
+                "predicted_ns",
+                entry.predicted_ns,
+                sum(|s| s.predicted.as_ref().map_or(0, |p| p.nanoseconds)),
+            ),
         ];
         for (name, stated, counted) in counted {
             if u128::from(stated) != counted {

@@ -210,6 +210,12 @@ fn steps(old: &Report, new: &Report, whole: &Report) -> Vec<Fact> {
                 if a.kernel != b.kernel {
                     kernels.push(row(b, format!("{} -> {}", a.kernel, b.kernel)));
                 }
+                // Reports of before there were costs say nothing of them.
+                if let (Some(x), Some(y)) = (&a.predicted, &b.predicted)
+                    && x.kernels != y.kernels
+                {
+                    kernels.push(row(b, format!("matmuls for {} -> {}", x.kernels, y.kernels)));
+                }
                 let (x, y) = (division(&a.partition), division(&b.partition));
                 if x != y {
                     partitions.push(row(b, format!("{x} -> {y}")));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::qualified;
 use super::{Amount, DiffOptions, Fact, Kind, memories, paired};
-use crate::report::types::{Entry, Header, Limit, Peak, Region, Report, Totals};
+use crate::report::types::{Costs, Entry, Header, Limit, Peak, Region, Report, Totals};
 
 /// Tensors that a sentence about the peak names.
 const MAX_NAMED: usize = 3;
@@ -82,6 +82,7 @@ const ENTRY_FIELDS: &[EntryField] = &[
     ("flop", "", |e| e.flops),
     ("reads", " B", |e| e.bytes_read),
     ("writes", " B", |e| e.bytes_written),
+    ("matmuls by the costs", " ns", |e| e.predicted_ns),
 ];
 
 fn entries(old: &Header, new: &Header, all: &mut Vec<Amount>) {
@@ -102,7 +103,7 @@ fn entries(old: &Header, new: &Header, all: &mut Vec<Amount>) {
 
 /// What was asked for.
 pub(super) fn settings(old: &Header, new: &Header) -> Vec<Fact> {
-    let fields = |h: &Header| -> [(&'static str, String); 11] {
+    let fields = |h: &Header| -> [(&'static str, String); 12] {
         let o = &h.options;
         [
             ("model", h.model.clone()),
@@ -115,6 +116,7 @@ pub(super) fn settings(old: &Header, new: &Header) -> Vec<Fact> {
             ("target", h.target.clone()),
             ("max_threads", o.max_threads.to_string()),
             ("debug", o.debug.join(",")),
+            ("costs", h.costs.as_ref().map_or_else(|| "none".to_owned(), costs)),
             ("ckc version", h.ckc_version.clone()),
         ]
     };
@@ -134,6 +136,18 @@ pub(super) fn settings(old: &Header, new: &Header) -> Vec<Fact> {
         facts.push(Fact::new(Kind::Option, format!("fuse: {}", changes.join(" "))));
     }
     facts
+}
+
+/// A table of costs and what was chosen by it, in words.
+fn costs(costs: &Costs) -> String {
+    let many = costs
+        .many_from
+        .iter()
+        .map(|(dtype, tokens)| format!("{dtype} many from {tokens}"));
+    let tiles = costs.tiles_from.map(|tokens| format!("tiles from {tokens}"));
+    let chosen: Vec<String> = many.chain(tiles).collect();
+    let (machine, isa, workers) = (&costs.machine, &costs.isa, costs.workers);
+    format!("{machine} ({isa}, {workers} workers; {})", chosen.join(", "))
 }
 
 /// Proofs that were lost or found.

@@ -1,8 +1,17 @@
 //! What was compiled, by what, how.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
+use crate::report::unique;
+
+/// Whether a number says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
 
 /// What was compiled, by what, how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +29,29 @@ pub struct Header {
     pub target: String,
     /// What changes the layout besides the YAML.
     pub options: Options,
+    /// What was chosen by the costs of kernels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
     /// The entries, in the order they are emitted.
     pub entries: Vec<Entry>,
+}
+
+/// The table of costs that counted, and the thresholds between kernels that follow from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Costs {
+    /// The table's machine, in words.
+    pub machine: String,
+    /// The instruction set that partitions were chosen and times predicted for.
+    pub isa: String,
+    /// Workers, likewise.
+    pub workers: u64,
+    /// By weight type: tokens from which on the kernel for many takes over; types that have none are left out.
+    #[serde(deserialize_with = "unique::deserialize")]
+    pub many_from: BTreeMap<String, u64>,
+    /// Tokens from which on a matrix unit is used; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles_from: Option<u64>,
 }
 
 /// What changes the layout besides the YAML.
@@ -75,6 +105,9 @@ pub struct Entry {
     pub bytes_read: u64,
     /// Bytes written at the upper bounds of all symbols.
     pub bytes_written: u64,
+    /// Nanoseconds that its matmuls are expected to take at the upper bounds, on the machine of the table of costs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub predicted_ns: u64,
     /// How its part of the planned regions was laid out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,

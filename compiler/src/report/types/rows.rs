@@ -87,10 +87,23 @@ pub struct Step {
     /// The barrier before it, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
+    /// What its matmuls are expected to do; absent if it has none, or the table of costs has no rates for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// Scratch bytes, all workers together.
     pub workspace_bytes: u64,
     /// Bytes live in the planned regions while it runs.
     pub live_bytes: u64,
+}
+
+/// What a step's matmuls are expected to do at the upper bounds, on the machine of the table of costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predicted {
+    /// The kernels they take: `few`, `many` or `tiles`; two, joined with `+`, where weight types differ.
+    pub kernels: String,
+    /// How long they take.
+    pub nanoseconds: u64,
 }
 
 /// How a step's work is divided between workers.

@@ -12,6 +12,7 @@ pub mod avx2;
 pub mod avx512;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod blocking;
+mod choices;
 #[cfg_attr(
     any(not(target_arch = "x86_64"), miri),
     allow(dead_code, reason = "only x86-64 has these features to look for")
@@ -23,6 +24,7 @@ pub mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 
+pub use choices::Choices;
 pub use detect::{Features, IsaError, best, by_name, supported};
 
 use crate::dtype::DType;
@@ -106,7 +108,7 @@ pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> 
 pub struct Isa {
     /// `scalar`, `avx2`, `avx512`, `amx`, `neon`, `dotprod`: as accepted by `CKC_ISA`.
     pub name: &'static str,
-    /// Whose primitives serve entries with less than [`FEW`] tokens, if not these. Both have the same type of rows under
+    /// Whose primitives serve runs with less than [`Choices::tiles`] tokens, if not these. Both have the same type of rows under
     /// [`crate::dtype::ActType::Q8`], but not the same contents: see [`Isa::for_tokens`].
     pub few: Option<&'static Isa>,
     /// By [`DType`]: a [`Matmul`] with weights of that type. To call one is sound if
@@ -116,6 +118,8 @@ pub struct Isa {
     /// - `out` is valid for writes of `rows` floats at `tokens` places, `out_stride` apart, none of them inside `w` or `x`,
     /// - the CPU has what the table needs: it came from [`supported`], [`best`] or [`by_name`].
     pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
+    /// The same, to the bit, in ways that pay with many tokens, if the tier has any: see [`Isa::matmul_of`].
+    pub many: Option<[unsafe fn(&Matmul); DType::ALL.len()]>,
     /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
     pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
     /// What a Q8 row of `n` columns, quantised by the same table, stands for; for tests and reports.
@@ -136,18 +140,22 @@ pub struct Isa {
     pub peak: Peak,
 }
 
-/// Tokens from which on a tier's own primitives serve an entry, see [`Isa::few`].
-const FEW: usize = 8;
-
 impl Isa {
     /// Whether the matmul of these weights with that many tokens runs on a matrix unit.
-    pub fn on_tiles(&self, dtype: DType, tokens: usize) -> bool {
-        self.peak.tiles.is_some() && tokens >= FEW && (dtype.quantised() || dtype == DType::BF16)
+    pub fn on_tiles(&self, dtype: DType, tokens: usize, choices: &Choices) -> bool {
+        self.peak.tiles.is_some() && tokens >= choices.tiles && (dtype.quantised() || dtype == DType::BF16)
     }
 
     /// The table for an entry's run with that many tokens: what one step quantised, another step of the same run reads.
-    pub fn for_tokens(&self, tokens: usize) -> &Isa {
-        self.few.filter(|_| tokens < FEW).unwrap_or(self)
+    pub fn for_tokens(&self, tokens: usize, choices: &Choices) -> &Isa {
+        self.few.filter(|_| tokens < choices.tiles).unwrap_or(self)
+    }
+
+    /// The matmul of these weights with that many tokens; sound to call as [`Isa::matmul`].
+    pub fn matmul_of(&self, dtype: DType, tokens: usize, choices: &Choices) -> unsafe fn(&Matmul) {
+        let few = &self.matmul;
+        let table = self.many.as_ref().filter(|_| tokens >= choices.many[dtype as usize]);
+        table.unwrap_or(few)[dtype as usize]
     }
 }
 

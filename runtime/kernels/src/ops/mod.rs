@@ -35,7 +35,7 @@ pub use select::SelectRow;
 
 use crate::{
     dtype::{ActType, DType},
-    isa::Isa,
+    isa::{Choices, Isa},
     partition::Axis,
 };
 
@@ -248,6 +248,8 @@ pub struct Ctx<'a> {
     pub nth: usize,
     /// The primitives of this machine.
     pub isa: &'a Isa,
+    /// What the program chose between them.
+    pub choices: &'a Choices,
     /// Start of the arena, aligned to [`crate::dtype::ALIGN`].
     pub base: *mut u8,
     /// Bytes of the arena.

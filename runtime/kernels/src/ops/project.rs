@@ -151,7 +151,7 @@ impl Inputs {
             out_stride,
         };
         // SAFETY: weights and inputs were checked to be in the arena; the caller vouches for `out`.
-        unsafe { (ctx.isa.matmul[weight.dtype as usize])(&matmul) };
+        unsafe { ctx.isa.matmul_of(weight.dtype, matmul.tokens, ctx.choices)(&matmul) };
     }
 }
 

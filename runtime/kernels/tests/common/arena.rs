@@ -7,7 +7,7 @@ use ck_kernels::isa::Isa;
 use ck_kernels::ops::{Cache, Ctx, Kernel, Slot, Vector, Weight, Workspace};
 use ck_kernels::quant::{format, half};
 
-use super::{Aligned, Matrix};
+use super::{Aligned, CHOICES, Matrix};
 
 /// What a kernel call is told besides its operands.
 #[derive(Clone, Copy)]
@@ -141,6 +141,7 @@ impl Arena {
                             ith,
                             nth,
                             isa,
+                            choices: &CHOICES,
                             base: base.0,
                             len: base.1,
                             tokens: call.tokens,

@@ -6,8 +6,19 @@ pub mod arena;
 pub mod reference;
 
 use ck_kernels::dtype::{ALIGN, ActType, DType, GROUP};
-use ck_kernels::isa::{Isa, Matmul};
+use ck_kernels::isa::{Choices, Isa, Matmul};
 use ck_kernels::quant::{format, half};
+
+/// Of a program whose steps take either kernel.
+pub const CHOICES: Choices = all_from(8);
+
+/// Every type takes kernels for many tokens from that many on, and runs a matrix unit.
+pub const fn all_from(tokens: usize) -> Choices {
+    Choices {
+        many: [tokens; DType::ALL.len()],
+        tiles: tokens,
+    }
+}
 
 /// xorshift64*: reproducible, and no dependency of the benchmark.
 pub struct Rng(u64);
@@ -188,6 +199,19 @@ pub fn matmul(
     tokens: core::ops::Range<usize>,
     out_stride: usize,
 ) -> Vec<f32> {
+    matmul_as(&CHOICES, isa, w, x, rows, tokens, out_stride)
+}
+
+/// [`matmul`] of a program with other choices.
+pub fn matmul_as(
+    choices: &Choices,
+    isa: &Isa,
+    w: &Matrix,
+    x: &Activations<'_>,
+    rows: core::ops::Range<usize>,
+    tokens: core::ops::Range<usize>,
+    out_stride: usize,
+) -> Vec<f32> {
     assert!(
         rows.start.is_multiple_of(GROUP) && rows.end <= w.rows && tokens.end <= x.tokens && out_stride >= rows.len()
     );
@@ -195,7 +219,7 @@ pub fn matmul(
     let x_stride = x.act.row_bytes(x.k);
     // SAFETY: the ranges were checked to lie inside the matrix, the activations and `out`.
     unsafe {
-        (isa.matmul[w.dtype as usize])(&Matmul {
+        isa.matmul_of(w.dtype, tokens.len(), choices)(&Matmul {
             w: w.packed.ptr().add(rows.start * w.dtype.row_bytes(w.k)),
             k: w.k,
             rows: rows.len(),

@@ -40,6 +40,7 @@ const fn table<U: Unit>() -> Isa {
         name: U::NAME,
         few: Some(&AVX512),
         matmul: registry!(matmuls),
+        many: None,
         quantize_row: quantize::quantize_row,
         dequantize_row: quantize::dequantize_row,
         peak: crate::isa::Peak {

@@ -20,6 +20,7 @@ pub static AVX2: Isa = Isa {
     name: "avx2",
     few: None,
     matmul: registry!(matmuls),
+    many: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,

@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use super::{matmul_words, tail_mask};
+use super::tail_mask;
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
@@ -78,11 +78,7 @@ impl<B: Packed> Kernel for Blocks<B> {
 pub unsafe fn matmul<B: Packed>(m: &Matmul) {
     // SAFETY: passed on.
     unsafe {
-        if m.tokens < matmul_words::TILE {
-            blocking::matmul::<Blocks<B>>(m);
-        } else {
-            matmul_words::matmul::<B>(m);
-        }
+        blocking::matmul::<Blocks<B>>(m);
     }
 }
 

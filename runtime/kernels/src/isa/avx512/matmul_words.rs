@@ -15,7 +15,7 @@ use crate::isa::blocking::{Fix, Fixed};
 use crate::quant::{Scales, Values};
 
 /// Tokens of a tile.
-pub(super) const TILE: usize = 8;
+const TILE: usize = 8;
 /// Groups of a tile: each activation that is loaded meets two vectors of weights.
 const PAIR: usize = 2;
 /// Tokens that are staged together.

@@ -16,6 +16,15 @@ mod quantize;
 
 entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", shared: [4, 4], single: [4, 8]);
 
+/// Matmuls for many tokens by [`crate::dtype::DType`], for `registry!`. Floats have one way for any number.
+macro_rules! words {
+    (@float $dtype:ident $name:ident) => { matmul_float::$name };
+    (@block $dtype:ident $name:ident) => { matmul_words::matmul::<crate::quant::$name::$dtype> };
+    ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
+        [$(words!(@$kind $dtype $name)),*]
+    };
+}
+
 /// The table.
 pub static AVX512: Isa = TABLE;
 
@@ -24,6 +33,7 @@ pub(super) const TABLE: Isa = Isa {
     name: "avx512",
     few: None,
     matmul: registry!(matmuls),
+    many: Some(registry!(words)),
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,

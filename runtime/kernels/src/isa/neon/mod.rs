@@ -21,6 +21,7 @@ pub static NEON: Isa = Isa {
     name: "neon",
     few: None,
     matmul: registry!(matmuls),
+    many: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,

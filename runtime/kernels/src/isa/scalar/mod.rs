@@ -16,6 +16,7 @@ pub static SCALAR: Isa = Isa {
     name: "scalar",
     few: None,
     matmul: registry!(matmuls),
+    many: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: quantize::dequantize_row,
     sum_squares: norm::sum_squares,
