@@ -14,7 +14,7 @@ use crate::schedule::cost::matrices;
 
 /// Tokens that a kernel for many multiplies at once, by tier.
 fn tile(tier: &str) -> usize {
-    if tier == "amx" { 16 } else { 8 }
+    if tier == "amx" { 32 } else { 8 }
 }
 
 /// Which of a tier's kernels.
