@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Our runner beside llama.cpp and candle: the same GGUF, interleaved, on a quiet machine. Writes a Markdown table.
 
-usage: peers.py MODEL.yaml MODEL.gguf [MODEL.yaml MODEL.gguf ...] [--candle] [--threads 1,2] [-p 512] [-n 128] [-r 5]
+usage: peers.py MODEL.yaml MODEL.gguf [MODEL.yaml MODEL.gguf ...] [--candle] [--threads 1,2] [-p 128,512] [-n 128]
+                [--depth 0,2048] [-r 5]
        peers.py --kernels [--tokens 1,512] [--threads 1,2] [-r 5]
 """
 
@@ -40,10 +41,11 @@ def busy(limit: float, seconds: float = 3.0) -> float | None:
     return load if load > limit else None
 
 
-def build(yaml: Path, folder: Path) -> Path:
-    """Compiles a model and builds its runner; the program."""
+def build(yaml: Path, folder: Path, context: int | None) -> Path:
+    """Compiles a model, for another context if one is given, and builds its runner; the program."""
     ckc = ["cargo", "run", "--release", "--quiet", "-p", "ckc", "--"]
-    subprocess.run([*ckc, "compile", yaml.resolve(), "-o", folder], cwd=ROOT, check=True)
+    limits = [] if context is None else ["--context", str(context)]
+    subprocess.run([*ckc, "compile", yaml.resolve(), "-o", folder, *limits], cwd=ROOT, check=True)
     subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=folder, check=True)
     manifest = (folder / "Cargo.toml").read_text()
     name = next(line.split('"')[1] for line in manifest.splitlines() if line.startswith("name"))
@@ -65,40 +67,50 @@ def run_json(*command: object, cwd: Path | None = None) -> dict:
     return json.loads(text)
 
 
-def ours(runner: Path, threads: int, prompt: int, decode: int) -> dict[str, float]:
-    """Tokens per second of one process: the warm-up is the runner's own."""
-    command = [runner, "bench", "-p", prompt, "-n", decode, "-r", 1, "--threads", threads, "--json"]
-    result = run_json(*command, cwd=runner.parents[2])
-    return {entry: result[entry]["median_tok_per_s"] for entry in ("prefill", "decode")}
+def ours(runner: Path, threads: int, what: dict) -> dict[str, float]:
+    """Tokens per second, each in a process of its own: the warm-up is the runner's."""
+
+    def rate(entry: str, *options: object) -> float:
+        command = [runner, "bench", *options, "-r", 1, "--threads", threads, "--json"]
+        return run_json(*command, cwd=runner.parents[2])[entry]["median_tok_per_s"]
+
+    found = {f"prefill {n}": rate("prefill", "-p", n, "-n", 0) for n in what["prefill"]}
+    for depth in what["depth"]:
+        found[f"decode at {depth}"] = rate("decode", "-p", 0, "-n", what["decode"], "--depth", depth)
+    return found
 
 
-def theirs(gguf: Path, threads: int, prompt: int, decode: int) -> dict[str, float]:
+def theirs(gguf: Path, threads: int, what: dict) -> dict[str, float]:
     """The same by llama.cpp, in a process of its own."""
-    args = [sys.executable, __file__, "--peer", str(gguf), str(threads), str(prompt), str(decode)]
+    args = [sys.executable, __file__, "--peer", str(gguf), str(threads), json.dumps(what)]
     lines = subprocess.run(args, check=True, capture_output=True, text=True).stdout.strip().splitlines()
     return json.loads(lines[-1])
 
 
-def peer(gguf: str, threads: int, prompt: int, decode: int) -> None:
-    """Measures llama.cpp in this process: the second of two passes counts."""
+def peer(gguf: str, threads: int, what: dict) -> None:
+    """Measures llama.cpp in this process: of prefill the second of two passes counts, decode comes after that."""
     from llama_cpp import Llama
 
-    model = Llama(
-        gguf, n_ctx=max(prompt, decode) + 16, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
-    )
+    longest = max([*what["prefill"], max(what["depth"]) + what["decode"]])
+    model = Llama(gguf, n_ctx=longest + 16, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False)
     vocab = model.n_vocab()
-    ids = [(i * 2_654_435_761) % vocab for i in range(max(prompt, decode))]
-    for _ in range(2):
+    ids = [(i * 2_654_435_761) % vocab for i in range(longest)]
+    found = {}
+    for n in what["prefill"]:
+        for _ in range(2):
+            model.reset()
+            begin = time.perf_counter()
+            model.eval(ids[:n])
+            found[f"prefill {n}"] = n / (time.perf_counter() - begin)
+    for depth in what["depth"]:
         model.reset()
+        if depth > 0:
+            model.eval(ids[:depth])
         begin = time.perf_counter()
-        model.eval(ids[:prompt])
-        prefill = prompt / (time.perf_counter() - begin)
-        model.reset()
-        begin = time.perf_counter()
-        for token in ids[:decode]:
+        for token in ids[depth : depth + what["decode"]]:
             model.eval([token])
-        speed = decode / (time.perf_counter() - begin)
-    print(json.dumps({"prefill": prefill, "decode": speed}))
+        found[f"decode at {depth}"] = what["decode"] / (time.perf_counter() - begin)
+    print(json.dumps(found))
 
 
 def cell(rates: list[float]) -> str:
@@ -113,28 +125,31 @@ def table(pairs: list[tuple[Path, Path]], candle: Path | None, options: argparse
     """Whole models: each peer's column, and our median over its."""
     names = ["llama.cpp", *(["candle"] if candle else [])]
     rows = [
-        f"{machine()}; prefill {options.p}, decode {options.n}; tokens per "
-        f"second, median (lowest to highest) of {options.r} rounds.",
+        f"{machine()}; tokens per second, median (lowest to highest) of {options.r} rounds; decode of {options.n}.",
         "",
         "| model | threads | | ckc |" + "".join(f" {name} | ratio |" for name in names),
         "|---" * (4 + 2 * len(names)) + "|",
     ]
+    what = {"prefill": options.p, "decode": options.n, "depth": options.depth}
+    context = max(options.depth) + options.n if max(options.depth) > 0 else None
     for yaml, gguf in pairs:
         with tempfile.TemporaryDirectory(prefix="ckc-bench-") as folder:
-            runner = build(yaml, Path(folder) / "runner")
+            runner = build(yaml, Path(folder) / "runner", context)
             for threads in options.threads:
                 rounds: list[list[dict[str, float]]] = []
                 for i in range(options.r + 1):
-                    sides = [ours(runner, threads, options.p, options.n), theirs(gguf, threads, options.p, options.n)]
+                    sides = [ours(runner, threads, what), theirs(gguf, threads, what)]
                     if candle:
-                        what = ("model", gguf, "--threads", threads, "-p", options.p, "-n", options.n, "--json")
-                        sides.append(run_json(candle, *what))
+                        rates = ("model", gguf, "--threads", threads, "-p", options.p[0], "-n", options.n, "--json")
+                        alone = run_json(candle, *rates)
+                        sides.append({f"prefill {options.p[0]}": alone["prefill"], "decode at 0": alone["decode"]})
                     if i > 0:
                         rounds.append(sides)
                     print(f"{yaml.stem}, {threads} threads, round {i}: {sides}", file=sys.stderr)
-                for entry in ("prefill", "decode"):
-                    a, *others = ([side[entry] for side in column] for column in zip(*rounds))
-                    cells = (f" {cell(b)} | {statistics.median(a) / statistics.median(b):.2f} |" for b in others)
+                for entry in rounds[0][0]:
+                    a, *others = ([side[entry] for side in column if entry in side] for column in zip(*rounds))
+                    ratio = lambda b: f" {cell(b)} | {statistics.median(a) / statistics.median(b):.2f} |"
+                    cells = (ratio(b) if b else " | |" for b in others)
                     rows.append(f"| {yaml.stem} | {threads} | {entry} | {cell(a)} |" + "".join(cells))
     return "\n".join(rows) + "\n"
 
@@ -189,16 +204,18 @@ def cpu_name() -> str:
 
 def main() -> int:
     if sys.argv[1:2] == ["--peer"]:
-        peer(sys.argv[2], *map(int, sys.argv[3:6]))
+        peer(sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="pairs of a description and the GGUF file it names")
     parser.add_argument("--kernels", action="store_true", help="matmuls, beside candle and the gemm crate; no files")
     parser.add_argument("--candle", action="store_true", help="models beside candle, too")
     parser.add_argument("--tokens", default="1,512", help="tokens of the matmuls of --kernels")
-    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2])
-    parser.add_argument("-p", type=int, default=512, help="tokens of prefill")
+    numbers = lambda text: [int(n) for n in text.split(",")]
+    parser.add_argument("--threads", type=numbers, default=[1, 2])
+    parser.add_argument("-p", type=numbers, default=[512], help="tokens of prefill; candle has the first number only")
     parser.add_argument("-n", type=int, default=128, help="tokens of decode")
+    parser.add_argument("--depth", type=numbers, default=[0], help="tokens in the cache before those of decode")
     parser.add_argument("-r", type=int, default=5, help="rounds that count")
     parser.add_argument("--max-load", type=float, default=0.2, help="cores that others may use")
     parser.add_argument("--write", type=Path, help="replace what follows the results mark of this file")
