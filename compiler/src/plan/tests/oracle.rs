@@ -183,27 +183,3 @@ proptest! {
         prop_assert!(s.lower_bound <= best, "{p:?}\n{s:?}\noptimum {best}");
     }
 }
-
-/// More merges than are all planned, of which none that was planned is the best.
-#[test]
-fn the_best_of_the_planned_merges_is_no_optimum() {
-    let lives = [(2, 2..4), (3, 3..4), (1, 0..4), (0, 0..0), (3, 0..3)];
-    let buffer = |(i, (size, life))| Buffer::new(format!("b{i}"), size, 1, life);
-    let mut p = Problem {
-        buffers: lives.into_iter().enumerate().map(buffer).collect(),
-        ..Problem::default()
-    };
-    let pairs = [(2, 4, 0), (0, 2, 0), (1, 0, 0), (0, 1, -1), (0, 1, 0), (1, 0, 1)];
-    p.aliases = pairs
-        .map(|(dst, src, delta)| Alias::InPlace { dst, src, delta })
-        .to_vec();
-    for nodes in [0, 10, 2_000, 200_000] {
-        let s = solve_with(&p, &Options { nodes, capacity: None }).unwrap();
-        let best = optimum(&p, s.peak);
-        let optimal = matches!(s.status, Status::Optimal | Status::OptimalSearch);
-        assert!(
-            s.lower_bound <= best && (!optimal || s.peak == best),
-            "{s:?}\noptimum {best}"
-        );
-    }
-}
