@@ -15,6 +15,7 @@ use ck_kernels::ops::Ctx;
 
 pub use attention::Attend;
 pub use ceilings::Ceilings;
+pub(crate) use ceilings::{WAYS, Way};
 pub use matmul::Matmul;
 
 use crate::arena::Memory;

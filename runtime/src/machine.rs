@@ -7,15 +7,18 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use ck_kernels::dtype::ActType;
+use ck_kernels::dtype::{ALIGN, ActType};
 use ck_kernels::isa::{self, Choices, Isa};
 use ck_kernels::ops::{Cache, Ctx, MAX_WORKERS, Slot};
+use ck_kernels::partition::split;
 use ck_kernels::quant::half::f16_to_f32;
 
 use crate::arena::Arena;
+use crate::bench::Way;
 use crate::error::Error;
-use crate::layout::Layout;
+use crate::layout::{Layout, Segment};
 use crate::pool::{Pool, Seat};
 use crate::profile::Profile;
 use crate::program::{Lines, Worker};
@@ -300,6 +303,46 @@ impl Machine {
     /// What was measured since [`Machine::profile`], and no more of it.
     pub fn take_profile(&mut self) -> Option<Profile> {
         self.profile.take()
+    }
+
+    /// Reads the weights on all workers, each its own part, `streams` parts side by side, prefetched `ahead` bytes, and
+    /// does nothing with them: what a decoded token could be at best. Returns bytes and seconds.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`], which no measurement does.
+    pub(crate) fn read_weights(&mut self, (streams, ahead): Way) -> Result<(usize, f64), Error> {
+        let whole = [Segment {
+            file_offset: 0,
+            arena_offset: 0,
+            bytes: self.layout.weights_bytes,
+        }];
+        let segments = match self.layout.segments {
+            [] => &whole,
+            segments => segments,
+        };
+        let place = Place {
+            base: self.arena.base().as_ptr(),
+            len: self.arena.len(),
+            isa: self.isa,
+            choices: &self.layout.choices,
+            tokens: 1,
+            pos: 0,
+        };
+        let begin = Instant::now();
+        self.pool.run(&|seat: &Seat<'_>| {
+            for segment in segments {
+                let place = &place;
+                let part = split(segment.bytes, ALIGN, seat.ith(), seat.nth());
+                // SAFETY: `Layout::check` (in `Arena::new`) saw the segment inside the arena; nobody writes weights; the
+                // CPU has the instruction set.
+                unsafe {
+                    let from = place.base.add(segment.arena_offset + part.start);
+                    (place.isa.peak.read)(from, part.len(), streams, ahead);
+                }
+            }
+        })?;
+        let bytes = segments.iter().map(|segment| segment.bytes).sum();
+        Ok((bytes, begin.elapsed().as_secs_f64()))
     }
 
     /// Starts a new sequence of `depth` tokens that were never computed: the cache holds what happens to be there. For

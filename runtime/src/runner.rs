@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bench::Way;
 use crate::error::Error;
 use crate::layout::Layout;
 pub use crate::machine::Config;
@@ -110,6 +111,11 @@ impl<P: Program> Runner<P> {
     /// What was measured since [`Runner::profile`], and no more of it.
     pub fn take_profile(&mut self) -> Option<Profile> {
         self.machine.take_profile()
+    }
+
+    /// See [`Machine::read_weights`].
+    pub(crate) fn read_weights(&mut self, way: Way) -> Result<(usize, f64), Error> {
+        self.machine.read_weights(way)
     }
 
     /// See [`Machine::pretend`].

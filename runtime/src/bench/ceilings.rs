@@ -11,8 +11,11 @@ use crate::error::Error;
 use crate::pool::Seat;
 use crate::report::{Latency, barrier};
 
-/// Ways to read memory: parts side by side, and bytes that each is prefetched ahead. Which is best differs by machine.
-const WAYS: [(usize, usize); 6] = [(1, 1024), (1, 4096), (2, 2048), (2, 4096), (4, 1024), (8, 512)];
+/// How memory is read: parts side by side, and bytes that each is prefetched ahead.
+pub(crate) type Way = (usize, usize);
+
+/// Which is best differs by machine.
+pub(crate) const WAYS: [Way; 6] = [(1, 1024), (1, 4096), (2, 2048), (2, 4096), (4, 1024), (8, 512)];
 /// Rounds of arithmetic in a sample: some milliseconds.
 const ROUNDS: usize = 1 << 20;
 
@@ -47,8 +50,8 @@ impl Bench {
     /// [`Error::Panicked`], which no measurement does.
     pub fn ceilings(&mut self) -> Result<Ceilings, Error> {
         let mut read = 0.0_f64;
-        for (streams, ahead) in WAYS {
-            read = read.max(self.read(streams, ahead)?);
+        for way in WAYS {
+            read = read.max(self.read(way)?);
         }
         let peak = &self.isa.peak;
         Ok(Ceilings {
@@ -69,7 +72,7 @@ impl Bench {
     }
 
     /// Bytes a second.
-    fn read(&mut self, streams: usize, ahead: usize) -> Result<f64, Error> {
+    fn read(&mut self, (streams, ahead): Way) -> Result<f64, Error> {
         let place = self.place();
         let seconds = self.median(&|seat: &Seat<'_>| {
             let place = &place;

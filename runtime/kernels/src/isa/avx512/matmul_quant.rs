@@ -11,7 +11,7 @@ use crate::isa::blocking::{self, Fix, Fixed, Kernel, Panel};
 use crate::quant::{self, Affine, Block, Centred, Fives, Nibbles, Scales, Sixes, SubAffine, SubCentred, Values};
 
 /// Bytes ahead of the weights in use: far enough to cover memory's latency, near enough to stay in L1 until then.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 6144;
 
 /// 32 columns of 16 rows, four columns a vector, unsigned.
 pub(in crate::isa) type Quads = [__m512i; 8];
