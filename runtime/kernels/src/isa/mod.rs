@@ -30,10 +30,10 @@ pub use detect::{Features, IsaError, best, by_name, supported};
 use crate::dtype::DType;
 use crate::ops::Gate;
 
-/// A tier's matmuls by [`DType`], for `registry!`: the tier has a module `matmul_float` with a function a float type, and
-/// `matmul_quant` with one for any [`crate::quant::Block`].
+/// A tier's matmuls by [`DType`], for `registry!`: the tier has a module `matmul_float` with a function for any
+/// [`crate::quant::Float`], and `matmul_quant` with one for any [`crate::quant::Block`].
 macro_rules! matmuls {
-    (@float $dtype:ident $name:ident) => { matmul_float::$name };
+    (@float $dtype:ident $name:ident) => { matmul_float::matmul::<crate::quant::$name::$dtype> };
     (@block $dtype:ident $name:ident) => { matmul_quant::matmul::<crate::quant::$name::$dtype> };
     ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
         [$($crate::isa::matmuls!(@$kind $dtype $name)),*]

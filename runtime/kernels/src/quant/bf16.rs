@@ -4,8 +4,27 @@
 //! odd one in its upper half (widening is a shift or a mask), which is also the operand order of the bf16 dot products
 //! and tiles. If `k` is odd, the last column is `[16]`.
 
-use super::{Format, Rows, blocks, half};
+use super::float::unpack_row;
+use super::{Float, Format, Rows, blocks, half};
 use crate::dtype::{DType, GROUP};
+
+/// The type, for kernels.
+pub struct BF16;
+
+impl Float for BF16 {
+    const DTYPE: DType = DType::BF16;
+
+    fn weight(group: &[u8], k: usize, r: usize, cols: usize) -> f32 {
+        let alone = k + 1 == cols && cols % 2 == 1;
+        let at = if alone {
+            k * GROUP + r
+        } else {
+            k / 2 * 2 * GROUP + 2 * r + k % 2
+        };
+        let all: &[[u8; 2]] = group.as_chunks().0;
+        half::bf16_to_f32(u16::from_le_bytes(all[at]))
+    }
+}
 
 pub(super) const FORMAT: Format = Format {
     dtype: DType::BF16,
@@ -13,7 +32,7 @@ pub(super) const FORMAT: Format = Format {
     decode_row,
     encode_row: Some(encode_row),
     pack_group,
-    unpack_row,
+    unpack_row: unpack_row::<BF16>,
 };
 
 fn decode_row(row: &[u8], out: &mut [f32]) {
@@ -40,18 +59,5 @@ fn pack_group(rows: &Rows<'_>, out: &mut [u8]) {
         for (r, x) in rows.blocks::<2>(2 * pairs.len()) {
             last[2 * r..2 * r + 2].copy_from_slice(x);
         }
-    }
-}
-
-fn unpack_row(group: &[u8], row: usize, out: &mut [f32]) {
-    let (pairs, last) = group.as_chunks::<{ 4 * GROUP }>();
-    let (xs, x) = out.as_chunks_mut();
-    for (column, [even, odd]) in pairs.iter().zip(xs) {
-        let [a, b, c, d] = column.as_chunks().0[row];
-        *even = half::bf16_to_f32(u16::from_le_bytes([a, b]));
-        *odd = half::bf16_to_f32(u16::from_le_bytes([c, d]));
-    }
-    if let [x] = x {
-        *x = half::bf16_to_f32(u16::from_le_bytes(last.as_chunks().0[row]));
     }
 }

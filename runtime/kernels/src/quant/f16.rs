@@ -1,7 +1,20 @@
 //! `f16`: IEEE half. Packed: `[k][16]`, so that one load converts to one vector of sixteen rows.
 
-use super::{Format, Rows, blocks, half};
+use super::float::unpack_row;
+use super::{Float, Format, Rows, blocks, half};
 use crate::dtype::{DType, GROUP};
+
+/// The type, for kernels.
+pub struct F16;
+
+impl Float for F16 {
+    const DTYPE: DType = DType::F16;
+
+    fn weight(group: &[u8], k: usize, r: usize, _: usize) -> f32 {
+        let column: &[[u8; 2]] = group.as_chunks().0;
+        half::f16_to_f32(u16::from_le_bytes(column[k * GROUP + r]))
+    }
+}
 
 pub(super) const FORMAT: Format = Format {
     dtype: DType::F16,
@@ -9,7 +22,7 @@ pub(super) const FORMAT: Format = Format {
     decode_row,
     encode_row: Some(encode_row),
     pack_group,
-    unpack_row,
+    unpack_row: unpack_row::<F16>,
 };
 
 fn decode_row(row: &[u8], out: &mut [f32]) {
@@ -30,11 +43,5 @@ fn pack_group(rows: &Rows<'_>, out: &mut [u8]) {
         for (r, x) in rows.blocks::<2>(k) {
             column[2 * r..2 * r + 2].copy_from_slice(x);
         }
-    }
-}
-
-fn unpack_row(group: &[u8], row: usize, out: &mut [f32]) {
-    for (column, [x]) in blocks::<{ 2 * GROUP }, 1>(group, out) {
-        *x = half::f16_to_f32(u16::from_le_bytes(column.as_chunks().0[row]));
     }
 }

@@ -1,7 +1,20 @@
 //! `f32`: IEEE single. Packed: `[k][16]`.
 
-use super::{Format, Rows, blocks};
+use super::float::unpack_row;
+use super::{Float, Format, Rows, blocks};
 use crate::dtype::{DType, GROUP};
+
+/// The type, for kernels.
+pub struct F32;
+
+impl Float for F32 {
+    const DTYPE: DType = DType::F32;
+
+    fn weight(group: &[u8], k: usize, r: usize, _: usize) -> f32 {
+        let column: &[[u8; 4]] = group.as_chunks().0;
+        f32::from_le_bytes(column[k * GROUP + r])
+    }
+}
 
 pub(super) const FORMAT: Format = Format {
     dtype: DType::F32,
@@ -9,7 +22,7 @@ pub(super) const FORMAT: Format = Format {
     decode_row,
     encode_row: Some(encode_row),
     pack_group,
-    unpack_row,
+    unpack_row: unpack_row::<F32>,
 };
 
 fn decode_row(row: &[u8], out: &mut [f32]) {
@@ -30,11 +43,5 @@ fn pack_group(rows: &Rows<'_>, out: &mut [u8]) {
         for (r, x) in rows.blocks::<4>(k) {
             column[4 * r..4 * r + 4].copy_from_slice(x);
         }
-    }
-}
-
-fn unpack_row(group: &[u8], row: usize, out: &mut [f32]) {
-    for (column, [x]) in blocks::<{ 4 * GROUP }, 1>(group, out) {
-        *x = f32::from_le_bytes(column.as_chunks().0[row]);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod block;
 mod encode;
 pub(crate) mod f16;
 pub(crate) mod f32;
+mod float;
 pub mod half;
 pub(crate) mod q4_0;
 pub(crate) mod q4_1;
@@ -23,6 +24,7 @@ mod scales;
 mod values;
 
 pub use block::{Block, Encode};
+pub use float::Float;
 pub(crate) use scales::scale_min;
 pub use scales::{Affine, Centred, Scales, SubAffine, SubCentred};
 pub use values::{Bytes, Fives, Nibbles, Sixes, Values};

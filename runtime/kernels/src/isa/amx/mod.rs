@@ -26,8 +26,8 @@ pub static AMX_EMULATED: Isa = table::<Emulated>();
 /// A matrix unit's matmuls by [`crate::dtype::DType`], for `registry!`. What is more exact than bf16 stays
 /// so.
 macro_rules! matmuls {
-    (@ F32 $name:ident) => { avx512::matmul_float::f32 };
-    (@ F16 $name:ident) => { avx512::matmul_float::f16 };
+    (@ F32 $name:ident) => { avx512::matmul_float::matmul::<crate::quant::f32::F32> };
+    (@ F16 $name:ident) => { avx512::matmul_float::matmul::<crate::quant::f16::F16> };
     (@ BF16 $name:ident) => { matmul::matmul::<U, bf16::Packed> };
     (@ $dtype:ident $name:ident) => { matmul::matmul::<U, quantised::Blocks<crate::quant::$name::$dtype>> };
     ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {

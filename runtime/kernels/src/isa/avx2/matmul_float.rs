@@ -1,11 +1,13 @@
 //! Matmuls with float weights: sixteen rows in two vectors, one accumulator an output.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use super::{load, store, tail_masks};
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Floats, Kernel, Panel};
+use crate::quant::{Float, bf16::BF16, f16::F16, f32::F32};
 
 /// Bytes ahead of the weights in use. Far, and only to L2: hardware reads on from there, and L1 has few misses to give.
 const AHEAD: usize = 4096;
@@ -14,7 +16,7 @@ const AHEAD: usize = 4096;
 type Column = [__m256; 2];
 
 /// How the columns of a group become vectors of f32.
-trait Columns: Kernel<Stage = Floats> {
+trait Columns: Float {
     /// The columns `k` and `k + 1`, `k` even.
     ///
     /// # Safety
@@ -28,35 +30,29 @@ trait Columns: Kernel<Stage = Floats> {
     unsafe fn last(group: *const u8, k: usize) -> Column;
 }
 
-macro_rules! kernel {
-    ($name:ident, $dtype:ident, $entry:ident, $doc:literal) => {
-        struct $name;
+/// The arithmetic of a float type.
+struct Weights<C>(PhantomData<C>);
 
-        impl Kernel for $name {
-            const DTYPE: DType = DType::$dtype;
-            type Stage = Floats;
+impl<C: Columns> Kernel for Weights<C> {
+    const DTYPE: DType = C::DTYPE;
+    type Stage = Floats;
 
-            #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn panel<const T: usize>(p: &Panel, x: &Floats) {
-                // SAFETY: passed on.
-                unsafe { panel::<Self, T>(p, x) }
-            }
-        }
-
-        #[doc = $doc]
-        ///
-        /// # Safety
-        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
-        pub unsafe fn $entry(m: &Matmul) {
-            // SAFETY: passed on.
-            unsafe { blocking::matmul::<$name>(m) }
-        }
-    };
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn panel<const T: usize>(p: &Panel, x: &Floats) {
+        // SAFETY: passed on.
+        unsafe { panel::<C, T>(p, x) }
+    }
 }
 
-kernel!(F32, F32, f32, "`f32` weights.");
-kernel!(F16, F16, f16, "`f16` weights.");
-kernel!(Bf16, BF16, bf16, "`bf16` weights.");
+/// Weights of that type.
+///
+/// # Safety
+/// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+#[expect(private_bounds, reason = "how the tier does it is its own affair")]
+pub unsafe fn matmul<C: Columns>(m: &Matmul) {
+    // SAFETY: passed on.
+    unsafe { blocking::matmul::<Weights<C>>(m) }
+}
 
 impl Columns for F32 {
     #[inline]
@@ -90,7 +86,7 @@ impl Columns for F16 {
     }
 }
 
-impl Columns for Bf16 {
+impl Columns for BF16 {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn two(group: *const u8, k: usize) -> [Column; 2] {

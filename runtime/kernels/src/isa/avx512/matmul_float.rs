@@ -1,17 +1,19 @@
 //! Matmuls with float weights: sixteen rows a vector, one accumulator an output.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use super::tail_mask;
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::blocking::{self, Floats, Kernel, Panel};
+use crate::quant::{Float, bf16::BF16, f16::F16, f32::F32};
 
 /// Bytes ahead of the weights in use: far enough to cover memory's latency, near enough to stay in L1 until then.
 const AHEAD: usize = 4096;
 
 /// How the columns of a group become vectors of f32.
-trait Columns: Kernel<Stage = Floats> {
+trait Columns: Float {
     /// The columns `k` and `k + 1`, `k` even.
     ///
     /// # Safety
@@ -25,35 +27,29 @@ trait Columns: Kernel<Stage = Floats> {
     unsafe fn last(group: *const u8, k: usize) -> __m512;
 }
 
-macro_rules! kernel {
-    ($name:ident, $dtype:ident, $entry:ident, $doc:literal) => {
-        struct $name;
+/// The arithmetic of a float type.
+struct Weights<C>(PhantomData<C>);
 
-        impl Kernel for $name {
-            const DTYPE: DType = DType::$dtype;
-            type Stage = Floats;
+impl<C: Columns> Kernel for Weights<C> {
+    const DTYPE: DType = C::DTYPE;
+    type Stage = Floats;
 
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
-            unsafe fn panel<const T: usize>(p: &Panel, x: &Floats) {
-                // SAFETY: passed on.
-                unsafe { panel::<Self, T>(p, x) }
-            }
-        }
-
-        #[doc = $doc]
-        ///
-        /// # Safety
-        /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
-        pub unsafe fn $entry(m: &Matmul) {
-            // SAFETY: passed on.
-            unsafe { blocking::matmul::<$name>(m) }
-        }
-    };
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
+    unsafe fn panel<const T: usize>(p: &Panel, x: &Floats) {
+        // SAFETY: passed on.
+        unsafe { panel::<C, T>(p, x) }
+    }
 }
 
-kernel!(F32, F32, f32, "`f32` weights.");
-kernel!(F16, F16, f16, "`f16` weights.");
-kernel!(Bf16, BF16, bf16, "`bf16` weights.");
+/// Weights of that type.
+///
+/// # Safety
+/// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
+#[expect(private_bounds, reason = "how the tier does it is its own affair")]
+pub unsafe fn matmul<C: Columns>(m: &Matmul) {
+    // SAFETY: passed on.
+    unsafe { blocking::matmul::<Weights<C>>(m) }
+}
 
 impl Columns for F32 {
     #[inline]
@@ -87,7 +83,7 @@ impl Columns for F16 {
     }
 }
 
-impl Columns for Bf16 {
+impl Columns for BF16 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn two(group: *const u8, k: usize) -> [__m512; 2] {

@@ -18,7 +18,7 @@ entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", sha
 
 /// Matmuls for many tokens by [`crate::dtype::DType`], for `registry!`. Floats have one way for any number.
 macro_rules! words {
-    (@float $dtype:ident $name:ident) => { matmul_float::$name };
+    (@float $dtype:ident $name:ident) => { matmul_float::matmul::<crate::quant::$name::$dtype> };
     (@block $dtype:ident $name:ident) => { matmul_words::matmul::<crate::quant::$name::$dtype> };
     ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
         [$(words!(@$kind $dtype $name)),*]
