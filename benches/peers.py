@@ -23,6 +23,7 @@ KERNELS_MARK = "<!-- kernels -->"
 CARGO = ["cargo", "build", "--release", "--quiet"]
 # What `benches/peers` measures, and so what is measured of ours.
 DTYPES = "f32,q8_0,q4_0,q4_k,q6_k"
+OF_READING = "decode, % of reading"
 # By whether there is one token: the rate that limits it is that of weights, and that of more the arithmetic.
 RATES = {True: ("gb_per_s", "GB/s"), False: ("gop_per_s", "GOP/s")}
 
@@ -68,15 +69,18 @@ def run_json(*command: object, cwd: Path | None = None) -> dict:
 
 
 def ours(runner: Path, threads: int, what: dict) -> dict[str, float]:
-    """Tokens per second, each in a process of its own: the warm-up is the runner's."""
+    """Tokens per second, each in a process of its own: the warm-up is the runner's. And how near decode comes to reading
+    the weights and nothing else, in per cent, token by token in turn."""
 
-    def rate(entry: str, *options: object) -> float:
+    def rate(entry: str, *options: object, value: str = "median_tok_per_s") -> float:
         command = [runner, "bench", *options, "-r", 1, "--threads", threads, "--json"]
-        return run_json(*command, cwd=runner.parents[2])[entry]["median_tok_per_s"]
+        return run_json(*command, cwd=runner.parents[2])[entry][value]
 
     found = {f"prefill {n}": rate("prefill", "-p", n, "-n", 0) for n in what["prefill"]}
     for depth in what["depth"]:
         found[f"decode at {depth}"] = rate("decode", "-p", 0, "-n", what["decode"], "--depth", depth)
+    options = ("-p", 0, "-n", min(what["decode"], 16), "--ceiling")
+    found[OF_READING] = rate("decode", *options, value="percent_of_read")
     return found
 
 
@@ -117,6 +121,15 @@ def cell(rates: list[float]) -> str:
     return f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
 
 
+def command() -> list[str]:
+    """What was called, to call it again; without folders, and without where the results go."""
+    said = [Path(a).name if Path(a).is_file() else a for a in sys.argv[1:]]
+    if "--write" in said:
+        at = said.index("--write")
+        del said[at : at + 2]
+    return ["    benches/peers.py " + " ".join(said), ""]
+
+
 def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPUs, {cpu_name()}"
 
@@ -125,8 +138,10 @@ def table(pairs: list[tuple[Path, Path]], candle: Path | None, options: argparse
     """Whole models: each peer's column, and our median over its."""
     names = ["llama.cpp", *(["candle"] if candle else [])]
     rows = [
-        f"{machine()}; tokens per second, median (lowest to highest) of {options.r} rounds; decode of {options.n}.",
+        f"{machine()}; tokens per second, median (lowest to highest) of {options.r} rounds; decode of {options.n}. "
+        "Reading: the weights are read after every token, and nothing is done with them.",
         "",
+        *command(),
         "| model | threads | | ckc |" + "".join(f" {name} | ratio |" for name in names),
         "|---" * (4 + 2 * len(names)) + "|",
     ]
@@ -160,6 +175,7 @@ def kernels_table(peers: Path, options: argparse.Namespace) -> str:
         f"{machine()}; median (lowest to highest) of {options.r} rounds; GB/s of weights at one token, GOP/s at more; "
         "ratio: the peer's time over ours.",
         "",
+        *command(),
         "| type | shape | tokens | threads | | ckc | candle | ratio | gemm | ratio |",
         "|---" * 10 + "|",
     ]
