@@ -107,6 +107,11 @@ impl Tensors {
         self.arrays.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
+    /// All arrays, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
+        self.arrays.iter().map(|(name, array)| (name.as_str(), array))
+    }
+
     /// Whether there is an array of that name.
     pub fn has(&self, name: &str) -> bool {
         self.arrays.contains_key(name)
