@@ -56,9 +56,38 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) -> f3
     difference.max_abs
 }
 
+/// Checks that two runs are the same to the bit.
+///
+/// # Panics
+/// If they are not, with the first index and both values.
+#[track_caller]
+pub fn assert_same_bits(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}: different lengths");
+    let other = got.iter().zip(want).position(|(a, b)| a.to_bits() != b.to_bits());
+    if let Some(i) = other {
+        panic!(
+            "{what}: other bits at {i} of {}: {:e} and {:e}",
+            got.len(),
+            got[i],
+            want[i]
+        );
+    }
+}
+
+/// The Euclidean length of the difference of two runs, in parts of that of the second one.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relative(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len(), "different lengths");
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let error: f64 = got.iter().zip(want).map(|(a, b)| square(a - b)).sum();
+    (error / want.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Difference;
+    use super::{Difference, assert_same_bits, relative};
 
     #[test]
     fn the_first_bad_index_and_the_largest_error_are_reported() {
@@ -71,5 +100,12 @@ mod tests {
         assert_eq!(Difference::of(&[f32::NAN], &[0.0], 1e9).first_bad, Some(0));
         assert_eq!(Difference::of(&[0.0], &[f32::NAN], 1e9).first_bad, Some(0));
         assert_eq!(Difference::of(&[f32::NAN], &[f32::NAN], 0.0).first_bad, None);
+    }
+
+    #[test]
+    fn bits_tell_zeros_apart_and_lengths_are_those_of_vectors() {
+        assert_same_bits("the same", &[f32::NAN, 0.0], &[f32::NAN, 0.0]);
+        assert!(std::panic::catch_unwind(|| assert_same_bits("zeros", &[0.0], &[-0.0])).is_err());
+        assert_eq!(relative(&[3.0, 0.0], &[3.0, 4.0]), 0.8);
     }
 }

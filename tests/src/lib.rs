@@ -14,7 +14,7 @@ mod shipped;
 mod tensors;
 
 pub use builder::Builder;
-pub use compare::{Difference, assert_close};
+pub use compare::{Difference, assert_close, assert_same_bits, relative};
 pub use counting::Counting;
 pub use gguf::{Gguf, GgufValue, small_llama, small_model};
 pub use k_quants::k_quants;

@@ -185,7 +185,22 @@ fn machine(planned: &Planned, weights: &Path, how: &How) -> Machine {
     open(planned, weights, &config).expect("a machine for the plan")
 }
 
+/// What activations are rounded to in front of quantised weights, and keys and values to f16, makes of logits: relative
+/// Euclidean length.
+const QUANTISED: f64 = 5e-3;
+/// The same where activations and weights are rounded to bf16 for a matrix unit.
+const TILES: f64 = 2e-2;
+
 impl Session {
+    /// The relative error that the rounding of the session's instruction set allows.
+    pub fn allowed(&self) -> f64 {
+        if self.machine.rounds_to_bf16() {
+            TILES
+        } else {
+            QUANTISED
+        }
+    }
+
     /// Appends `ids` in one prefill; the logits of every token.
     ///
     /// # Panics

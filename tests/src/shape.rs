@@ -86,6 +86,20 @@ struct Tensor {
 }
 
 impl Shape {
+    /// A model whose rows are whole blocks of every type.
+    pub fn of_blocks(dtype: DType) -> Shape {
+        Shape {
+            d: 256,
+            head_dim: 64,
+            rotated: 64,
+            ff: 512,
+            vocab: 320,
+            kv: "f16",
+            dtype,
+            ..Shape::default()
+        }
+    }
+
     /// A prompt of `n` ids.
     pub fn ids(&self, n: usize) -> Vec<u32> {
         let mut random = Random::new(self.seed ^ 0x1d5);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ck_tests::{Case, How, Session, Tensors, assert_close, shared};
+use ck_tests::{Case, How, Session, Tensors, assert_close, assert_same_bits, shared};
 use ckc::{
     fuse::{Flag, Flags},
     layout::Kind,
@@ -54,20 +54,6 @@ fn families() -> impl Iterator<Item = (&'static str, Case, Golden)> {
 fn prefilled(session: &mut Session, ids: &[u32]) -> Vec<f32> {
     session.dirty();
     session.prefill(ids)
-}
-
-#[track_caller]
-fn same_bits(what: &str, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let other = got.iter().zip(want).position(|(a, b)| a.to_bits() != b.to_bits());
-    if let Some(i) = other {
-        panic!(
-            "{what}: other bits at {i} of {}: {:e} and {:e}",
-            got.len(),
-            got[i],
-            want[i]
-        );
-    }
 }
 
 /// Through prefill, through decode alone, through two chunks and then decode, and greedily.
@@ -169,8 +155,8 @@ fn bits_do_not_depend_on_layout_threads_or_what_was_in_memory() {
                         let [want_prefill, want_decode] =
                             &*reference.get_or_insert_with(|| [prefill.clone(), decode.clone()]);
                         let what = format!("{name} {layout:?} threads {threads} round {round}");
-                        same_bits(&format!("{what} prefill"), &prefill, want_prefill);
-                        same_bits(&format!("{what} decode"), &decode, want_decode);
+                        assert_same_bits(&format!("{what} prefill"), &prefill, want_prefill);
+                        assert_same_bits(&format!("{what} decode"), &decode, want_decode);
                         if round == 1 {
                             session.dirty();
                         }

@@ -3,7 +3,7 @@
 
 use ck_kernels::dtype::DType;
 use ck_runtime::Error;
-use ck_tests::{How, Session, Shape, assert_close};
+use ck_tests::{How, Session, Shape, assert_close, assert_same_bits, relative};
 use ckc::{
     compile::Planned,
     fuse::{Flag, Flags},
@@ -15,33 +15,6 @@ use proptest::prelude::*;
 
 /// Logits of these models are about 1: the largest absolute difference that f32 sums may make.
 const FLOAT: f32 = 2e-4;
-/// Activations are rounded to two planes of bytes in front of quantised weights, keys and values to f16: relative
-/// Euclidean length.
-const QUANTISED: f64 = 5e-3;
-/// For a matrix unit activations and weights are rounded to bf16.
-const TILES: f64 = 2e-2;
-
-/// What the rounding of a session's instruction set allows.
-fn allowed(session: &Session) -> f64 {
-    if session.machine.rounds_to_bf16() {
-        TILES
-    } else {
-        QUANTISED
-    }
-}
-
-fn relative(got: &[f32], want: &[f32]) -> f64 {
-    assert_eq!(got.len(), want.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let error: f64 = got.iter().zip(want).map(|(a, b)| square(a - b)).sum();
-    (error / want.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
-}
-
-#[track_caller]
-fn same_bits(what: &str, got: &[f32], want: &[f32]) {
-    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(got), bits(want), "{what}");
-}
 
 /// Prefill and decode of `ids`, which must agree with each other: to the bit, where one instruction set does both.
 fn both_ways(what: &str, session: &mut Session, ids: &[u32]) -> Vec<f32> {
@@ -51,27 +24,11 @@ fn both_ways(what: &str, session: &mut Session, ids: &[u32]) -> Vec<f32> {
     let (what, decode) = (format!("{what}: decode and prefill"), session.decode(ids));
     if session.machine.rounds_to_bf16() {
         let error = relative(&decode, &prefill);
-        assert!(error <= allowed(session), "{what}: relative L2 {error:.2e}");
+        assert!(error <= session.allowed(), "{what}: relative L2 {error:.2e}");
     } else {
-        same_bits(&what, &decode, &prefill);
+        assert_same_bits(&what, &decode, &prefill);
     }
     prefill
-}
-
-/// A model whose rows are whole blocks of every type.
-fn real_shaped(dtype: DType) -> Shape {
-    Shape {
-        d: 256,
-        kv_heads: 2,
-        group: 2,
-        head_dim: 64,
-        rotated: 64,
-        ff: 512,
-        vocab: 320,
-        kv: "f16",
-        dtype,
-        ..Shape::default()
-    }
 }
 
 #[track_caller]
@@ -86,7 +43,7 @@ fn quantised(what: &str, shape: &Shape) {
         let error = relative(&got, want);
         println!("{what} {:?}: relative L2 {error:.2e}", fuse.names());
         assert!(
-            error <= allowed(&session),
+            error <= session.allowed(),
             "{what} {:?}: relative L2 {error:.2e}",
             fuse.names()
         );
@@ -99,7 +56,7 @@ fn quantised_weights() {
         for seed in 1..3 {
             let shape = Shape {
                 seed,
-                ..real_shaped(dtype)
+                ..Shape::of_blocks(dtype)
             };
             quantised(&format!("{} seed {seed}", dtype.name()), &shape);
         }
@@ -109,7 +66,7 @@ fn quantised_weights() {
 #[test]
 fn half_precision_weights() {
     for dtype in [DType::F16, DType::BF16] {
-        quantised(dtype.name(), &real_shaped(dtype));
+        quantised(dtype.name(), &Shape::of_blocks(dtype));
     }
 }
 
@@ -141,7 +98,7 @@ fn mixed_types_of_weights() {
     for (what, dtype, dtypes) in mixes {
         let shape = Shape {
             dtypes: dtypes.to_vec(),
-            ..real_shaped(dtype)
+            ..Shape::of_blocks(dtype)
         };
         quantised(what, &shape);
     }
@@ -152,7 +109,7 @@ fn bits_of_no_type_depend_on_workers_or_layout() {
     for dtype in DType::ALL {
         let shape = Shape {
             layers: 1,
-            ..real_shaped(dtype)
+            ..Shape::of_blocks(dtype)
         };
         let (case, ids) = (shape.case(), shape.ids(11));
         let mut want = None;
@@ -164,7 +121,7 @@ fn bits_of_no_type_depend_on_workers_or_layout() {
             });
             let what = format!("{} {layout:?} {threads} threads", dtype.name());
             let got = both_ways(&what, &mut session, &ids);
-            same_bits(&what, &got, want.get_or_insert_with(|| got.clone()));
+            assert_same_bits(&what, &got, want.get_or_insert_with(|| got.clone()));
         }
     }
 }
@@ -174,7 +131,7 @@ fn every_instruction_set_reads_every_type() {
     for dtype in DType::ALL {
         let shape = Shape {
             layers: 1,
-            ..real_shaped(dtype)
+            ..Shape::of_blocks(dtype)
         };
         let (case, ids) = (shape.case(), shape.ids(9));
         let mut want = None;
@@ -186,7 +143,7 @@ fn every_instruction_set_reads_every_type() {
             let want = want.get_or_insert_with(|| session.interpret(&ids));
             let what = format!("{} {}", dtype.name(), isa.name);
             let error = relative(&both_ways(&what, &mut session, &ids), want);
-            assert!(error <= allowed(&session), "{what}: relative L2 {error:.2e}");
+            assert!(error <= session.allowed(), "{what}: relative L2 {error:.2e}");
         }
     }
 }
@@ -395,7 +352,7 @@ fn verify_finds_nothing_in_sound_programs() {
                     layout,
                     ..How::default()
                 };
-                let outcome = verified(&real_shaped(dtype), &how, |_| {});
+                let outcome = verified(&Shape::of_blocks(dtype), &how, |_| {});
                 assert!(!outcome.compared.is_empty());
                 assert_eq!(outcome.problem(), None, "{} {how:?}", dtype.name());
             }
@@ -414,7 +371,7 @@ fn verify_names_the_first_step_that_differs() {
         (DType::F32, "decode"),
         (DType::Q8_0, "prefill"),
     ] {
-        let outcome = verified(&real_shaped(dtype), &how, |planned| {
+        let outcome = verified(&Shape::of_blocks(dtype), &how, |planned| {
             let found = planned
                 .layout
                 .entries
