@@ -28,7 +28,7 @@ impl Decode for Positive {
     fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
         let number = match node.value {
             Value::Int(n) => n as f64,
-            Value::Float(x) => x,
+            Value::Float(x) | Value::NotFinite(x) => x,
             _ => {
                 wrong_type(node, "a number", sink);
                 return None;

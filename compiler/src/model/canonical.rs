@@ -23,7 +23,7 @@ fn write_value(value: &Value, out: &mut String) {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         Value::Int(value) => out.push_str(&value.to_string()),
-        Value::Float(value) => out.push_str(&format!("{value:?}")),
+        Value::Float(value) | Value::NotFinite(value) => out.push_str(&format!("{value:?}")),
         Value::Str(text) => write_text(text, out),
         Value::Seq(items) => {
             out.push('[');

@@ -36,6 +36,8 @@ pub enum Value {
     Int(i128),
     /// Another finite number.
     Float(f64),
+    /// `.nan`, `.inf`, `-.inf`, or a number beyond all finite ones.
+    NotFinite(f64),
     /// Anything else in one piece.
     Str(String),
     /// A sequence.
@@ -61,6 +63,7 @@ impl Value {
             Value::Bool(_) => "a boolean",
             Value::Int(_) => "a whole number",
             Value::Float(_) => "a float",
+            Value::NotFinite(_) => "a number that is not finite",
             Value::Str(_) => "text",
             Value::Seq(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -104,7 +107,7 @@ fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<serde_yaml::Sp
         merge_keys: MergeKeyPolicy::Error,
         strict_booleans: true,
         reject_unsupported_tags: true,
-        non_finite_float_policy: NonFiniteFloatPolicy::Reject,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     serde_yaml::from_str_with_options(text, options)
@@ -241,7 +244,12 @@ impl<'de> Deserialize<'de> for Raw {
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-                Ok(Raw::Leaf(Value::Float(value)))
+                let value = if value.is_finite() {
+                    Value::Float(value)
+                } else {
+                    Value::NotFinite(value)
+                };
+                Ok(Raw::Leaf(value))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
