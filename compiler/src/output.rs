@@ -1,10 +1,12 @@
 //! Files and folders that appear whole or not at all, also when the process is interrupted.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::NamedTempFile;
 
 use crate::codes;
 use crate::diag::Diagnostic;
@@ -15,7 +17,8 @@ const INTERRUPTED: i32 = 130;
 /// What an interruption removes: a file or folder, and the folders it was made in, innermost first, if they are empty.
 static PENDING: Mutex<Vec<(PathBuf, Vec<PathBuf>)>> = Mutex::new(Vec::new());
 
-/// Held while something is moved into place: an interruption comes before or after, never in between.
+/// Held while something is made and becomes [`Pending`], or is moved into place: an interruption comes before or after,
+/// never in between.
 static MOVING: Mutex<()> = Mutex::new(());
 
 fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
@@ -59,13 +62,9 @@ pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
 pub struct Pending(PathBuf);
 
 impl Pending {
-    /// From now on `path` is removed by an interruption.
-    pub fn new(path: &Path) -> Pending {
-        Pending::below(path, &[])
-    }
-
-    /// As [`Pending::new`], and the folders `made` for it, innermost first, if they are empty then.
-    fn below(path: &Path, made: &[PathBuf]) -> Pending {
+    /// From now on an interruption removes `path`, and the folders `made` for it, innermost first, if they are empty then.
+    /// Whoever made it has been uninterrupted since.
+    fn new(path: &Path, made: &[PathBuf]) -> Pending {
         lock(&PENDING).push((path.to_path_buf(), made.to_vec()));
         Pending(path.to_path_buf())
     }
@@ -75,6 +74,19 @@ impl Drop for Pending {
     fn drop(&mut self) {
         lock(&PENDING).retain(|(path, _)| *path != self.0);
     }
+}
+
+/// A temporary file in a folder, which is removed when it is dropped or the process interrupted.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn unfinished(folder: &Path) -> io::Result<(NamedTempFile, Pending)> {
+    let _uninterrupted = uninterrupted();
+    let file = temporary()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    let pending = Pending::new(file.path(), &[]);
+    Ok((file, pending))
 }
 
 /// A folder being written beside its place. Dropping it removes it, and the parents that were made for it.
@@ -95,13 +107,14 @@ impl Stage {
         let parent = parent(out);
         let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
         let made: Vec<PathBuf> = parent.ancestors().take_while(missing).map(Path::to_path_buf).collect();
+        let _uninterrupted = uninterrupted();
         std::fs::create_dir_all(parent)?;
         let folder = temporary()
             .permissions(Permissions::from_mode(0o777))
             .tempdir_in(parent)?;
         let path = folder.keep();
         Ok(Stage {
-            _pending: Pending::below(&path, &made),
+            _pending: Pending::new(&path, &made),
             made,
             path,
         })
@@ -118,6 +131,8 @@ impl Stage {
     /// The disk is full.
     pub fn write(&self, relative: &str, text: &str) -> io::Result<()> {
         let path = self.path.join(relative);
+        // Else the folder could come again behind an interruption that removed it.
+        let _uninterrupted = uninterrupted();
         std::fs::create_dir_all(parent(&path))?;
         std::fs::write(path, text)
     }
@@ -155,29 +170,74 @@ fn remove_empty(folders: &[PathBuf]) {
     }
 }
 
-/// Writes a file beside its place and moves it there. A device or a pipe is written to as it is: it must not be replaced
-/// by a file; and what a link names is replaced, not the link.
+/// A file that is written beside its place and moved there when it is whole. Dropping it removes it.
+///
+/// A device or a pipe is written to as it is: it must not be replaced by a file; and what a link names is replaced, not
+/// the link.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Device(File),
+    File(NamedTempFile, Pending),
+}
+
+impl Draft {
+    /// A file for that place, empty and not in it yet.
+    ///
+    /// # Errors
+    /// The folder or the device cannot be written to, or the place is a folder's.
+    pub fn of(path: &Path) -> Result<Draft, Diagnostic> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        match Place::of(&path) {
+            Ok(place) => Ok(Draft { path, place }),
+            Err(e) => Err(unwritable(&path, &e)),
+        }
+    }
+
+    /// Writes all of it and moves it into its place.
+    ///
+    /// # Errors
+    /// The disk is full; an older file is untouched then.
+    pub fn finish(self, bytes: &[u8]) -> Result<(), Diagnostic> {
+        let done = match self.place {
+            Place::Device(mut device) => device.write_all(bytes),
+            Place::File(mut file, _pending) => file.write_all(bytes).and_then(|()| {
+                let _uninterrupted = uninterrupted();
+                file.persist(&self.path).map(drop).map_err(|e| e.error)
+            }),
+        };
+        done.map_err(|e| unwritable(&self.path, &e))
+    }
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Place> {
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if path.exists() && !path.is_file() {
+            return Ok(Place::Device(File::options().write(true).open(path)?));
+        }
+        let (file, pending) = unfinished(parent(path))?;
+        Ok(Place::File(file, pending))
+    }
+}
+
+fn unwritable(path: &Path, e: &io::Error) -> Diagnostic {
+    Diagnostic::new(codes::UNWRITABLE, format!("cannot write: {e}")).in_file(path.display().to_string())
+}
+
+/// Writes a file as a [`Draft`] that is finished at once.
 ///
 /// # Errors
-/// The folder cannot be written to, or the disk is full; an older file is untouched then.
+/// Those of [`Draft`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
-    let failed = |e: io::Error| {
-        Diagnostic::new(codes::UNWRITABLE, format!("cannot write: {e}")).in_file(path.display().to_string())
-    };
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    if path.exists() && !path.is_file() && !path.is_dir() {
-        let device = std::fs::File::options().write(true).open(path);
-        return device.and_then(|mut device| device.write_all(bytes)).map_err(failed);
-    }
-    let mut file = temporary()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(parent(path))
-        .map_err(failed)?;
-    let _pending = Pending::new(file.path());
-    file.write_all(bytes).map_err(failed)?;
-    let _uninterrupted = uninterrupted();
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    Draft::of(path)?.finish(bytes)
 }
 
 /// Temporary names start alike, so that one that a power failure left behind is recognised.

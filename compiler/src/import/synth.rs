@@ -6,9 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::Permissions,
     io::{self, BufWriter, Write},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -125,12 +123,7 @@ fn write(
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".ckc-")
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
-    let _pending = crate::output::Pending::new(file.path());
+    let (file, _pending) = crate::output::unfinished(folder)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let header = header(graph, tensors);
     out.write_all(&header)?;
