@@ -328,8 +328,9 @@ pub struct MeasureKernels {
     /// Choose kernels by this table instead of the committed one
     #[arg(long, value_name = "COSTS.yaml")]
     pub costs: Option<PathBuf>,
-    /// Instead, measure what kernels cost on every instruction set of this machine, and print the table that `--costs` reads
-    #[arg(long, conflicts_with_all = ["isa", "json", "dtype", "shape", "tokens", "depth"])]
+    /// Instead, measure what kernels cost on every instruction set of this machine (of `--isa`) for every weight type (of
+    /// `--dtype`), and print the table that `--costs` reads; all other rows are those of the committed table, or of `--costs`
+    #[arg(long, conflicts_with_all = ["json", "shape", "tokens", "depth"])]
     pub calibrate: bool,
     /// Where to write that table [default: standard output]
     #[arg(short, long, value_name = "COSTS.yaml", requires = "calibrate")]

@@ -388,21 +388,43 @@ fn refused(e: ck_runtime::Error) -> Exit {
     .into()
 }
 
-/// Measures the rows of this machine's tiers; the others are those of `known`.
+/// The weight types of these names.
+fn dtypes(names: &[String]) -> Result<Vec<DType>, Exit> {
+    names.iter().map(|name| dtype(name)).collect()
+}
+
+/// The instruction set of that name, which has rows in tables of costs.
+fn tier(name: &str) -> Result<&'static str, Exit> {
+    costs::TIERS.into_iter().find(|tier| *tier == name).ok_or_else(|| {
+        let message = format!("cannot measure: `{name}` is no instruction set of a table of costs");
+        let help = format!("known are {}", costs::TIERS.join(", "));
+        vec![Diagnostic::new(codes::NOT_MEASURED, message).help(help)].into()
+    })
+}
+
+/// Measures rows of this machine's tiers; the others are those of `known`.
 fn calibrate(known: &costs::Costs, args: &MeasureKernels) -> Outcome {
+    let what = costs::calibrate::What {
+        threads: args.measure.threads,
+        tier: args.measure.isa.as_deref().map(tier).transpose()?,
+        dtypes: dtypes(&args.dtype)?,
+    };
+    // What cannot be written is refused before anything is measured.
+    let draft = args.output.as_deref().map(output::Draft::of).transpose();
+    let draft = draft.map_err(|problem| vec![problem])?;
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("measuring {bar:40} {pos}/{len} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let measured = costs::calibrate::calibrate(known, args.measure.threads, &mut |what, done, total| {
+    let measured = costs::calibrate::calibrate(known, &what, &mut |what, done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
         bar.set_message(what.to_owned());
     });
     bar.finish_and_clear();
     let text = costs::write(&measured.map_err(refused)?);
-    match &args.output {
+    match draft {
         None => say(&text),
-        Some(path) => output::write_file(path, text.as_bytes()).map_err(|problem| vec![problem].into()),
+        Some(draft) => draft.finish(text.as_bytes()).map_err(|problem| vec![problem].into()),
     }
 }
 
@@ -423,14 +445,14 @@ fn bench(args: &Bench) -> Outcome {
             if args.calibrate {
                 return calibrate(table, args);
             }
-            let dtypes = match args.dtype.as_slice() {
+            let types = match args.dtype.as_slice() {
                 [] => DType::ALL.to_vec(),
-                names => names.iter().map(|name| dtype(name)).collect::<Result<_, _>>()?,
+                names => dtypes(names)?,
             };
-            let mix: Vec<(DType, usize)> = dtypes.iter().map(|dtype| (*dtype, 1)).collect();
+            let mix: Vec<(DType, usize)> = types.iter().map(|dtype| (*dtype, 1)).collect();
             let shapes = bench::Shapes {
                 choices: table.choices(&mix),
-                dtypes,
+                dtypes: types,
                 matrices: args.shape.clone(),
                 tokens: args.tokens.clone(),
                 depths: args.depth.clone(),

@@ -1,11 +1,11 @@
-//! A table of this machine: every tier it can run, every weight type, four calls each.
+//! A table of this machine: every tier it can run, every weight type, four calls each; or some of them.
 
 use ck_kernels::dtype::DType;
 use ck_kernels::isa::{self, Choices};
 use ck_runtime::bench::{Bench, Matmul};
 use ck_runtime::{Config, Error};
 
-use super::{Costs, Rate, Rates, Row, TIERS, kernels};
+use super::{Costs, Rate, Row, TIERS, kernels};
 
 /// Outputs and inputs of the matrix: an MLP's of a model of a billion weights.
 const MATRIX: (usize, usize) = (8192, 2048);
@@ -16,46 +16,102 @@ const MANY: (usize, usize) = (16, 512);
 /// Times that a call is measured; the best counts, because others are disturbed.
 const TIMES: usize = 3;
 
-/// Measures every tier of this machine; rows of the others are those of `known`. `progress` hears what comes next, how many
-/// rows are done and how many there are.
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct What {
+    /// Workers; as many as the system offers, if not said.
+    pub threads: Option<usize>,
+    /// A tier; all that this machine has, if not said.
+    pub tier: Option<&'static str>,
+    /// Weight types; all, if there are none, and all of a tier that has no rows yet.
+    pub dtypes: Vec<DType>,
+}
+
+impl What {
+    /// The rows to measure, tier by tier: those of tiers that this machine has.
+    fn rows(&self, known: &Costs) -> Vec<(&'static str, Vec<DType>)> {
+        let here = |tier: &&str| isa::supported().any(|isa| isa.name == *tier);
+        let tiers: Vec<&'static str> = match self.tier {
+            // Refused by whoever starts its workers, if it is not here.
+            Some(tier) => vec![tier],
+            None => TIERS.into_iter().filter(here).collect(),
+        };
+        let asked = |tier: &str, dtype: &DType| {
+            kernels(tier, *dtype) != (false, false)
+                && (self.dtypes.is_empty() || self.dtypes.contains(dtype) || known.rates(tier).is_none())
+        };
+        let rows = tiers.into_iter().map(|tier| {
+            let dtypes = DType::ALL.into_iter().filter(|dtype| asked(tier, dtype));
+            (tier, dtypes.collect::<Vec<_>>())
+        });
+        rows.filter(|(_, dtypes)| !dtypes.is_empty()).collect()
+    }
+}
+
+/// Measures rows of this machine; the others are those of `known`. `progress` hears what comes next, how many rows are done
+/// and how many there are.
 ///
 /// # Errors
-/// What the runtime refuses: threads, memory.
-pub fn calibrate(
-    known: &Costs,
-    threads: Option<usize>,
-    progress: &mut dyn FnMut(&str, usize, usize),
-) -> Result<Costs, Error> {
-    let here = |tier: &str| isa::supported().any(|isa| isa.name == tier);
-    let tiers: Vec<&'static str> = TIERS.into_iter().filter(|tier| here(tier)).collect();
-    let total = tiers.len() * DType::ALL.len();
-    let mut costs = known.clone();
-    for (done, tier) in tiers.iter().enumerate() {
+/// What the runtime refuses: threads, memory, a tier that is not here.
+pub fn calibrate(known: &Costs, what: &What, progress: &mut dyn FnMut(&str, usize, usize)) -> Result<Costs, Error> {
+    let rows = what.rows(known);
+    let total = rows.iter().map(|(_, dtypes)| dtypes.len()).sum();
+    let (mut costs, mut done) = (known.clone(), 0);
+    for (tier, dtypes) in &rows {
         let config = Config {
-            threads,
+            threads: what.threads,
             isa: Some((*tier).to_owned()),
             check: false,
         };
         let mut bench = Bench::new(&config, from(usize::MAX))?;
         costs.workers = bench.threads();
         costs.barrier_ns = (bench.barrier()?.p50 as f64).max(1.0);
-        let mut rates = Rates::default();
-        for (at, dtype) in DType::ALL.into_iter().enumerate() {
-            progress(&format!("{tier} {}", dtype.name()), done * DType::ALL.len() + at, total);
-            rates[dtype as usize] = row(&mut bench, tier, dtype)?;
+        let mut rates = known.rates(tier).copied().unwrap_or_default();
+        for dtype in dtypes {
+            progress(&format!("{tier} {}", dtype.name()), done, total);
+            rates[*dtype as usize] = row(&mut bench, tier, *dtype)?;
+            done += 1;
         }
         costs.tiers.retain(|(name, _)| name != tier);
-        costs.tiers.push((tier, rates));
-    }
-    // The best one is the last that is here.
-    if let Some(best) = TIERS.into_iter().rfind(|tier| tiers.contains(tier)) {
-        costs.isa = best;
-        costs.machine = format!("measured with {} workers, {best}", costs.workers);
+        costs.tiers.push((*tier, rates));
     }
     costs
         .tiers
         .sort_by_key(|(tier, _)| TIERS.iter().position(|name| name == tier));
+    // The best one is the last that is here.
+    let best = TIERS
+        .into_iter()
+        .rfind(|tier| costs.rates(tier).is_some() && isa::supported().any(|isa| isa.name == *tier));
+    costs.isa = best.unwrap_or(costs.isa);
+    if total > 0 {
+        costs.machine = machine(&costs, &rows, known);
+    }
     Ok(costs)
+}
+
+/// In words, what was measured, and whose the other rows are.
+fn machine(costs: &Costs, rows: &[(&str, Vec<DType>)], known: &Costs) -> String {
+    let all = |tier: &str| {
+        let has = |dtype: &DType| kernels(tier, *dtype) != (false, false);
+        DType::ALL.into_iter().filter(has).count()
+    };
+    let names = rows.iter().map(|(tier, dtypes)| {
+        let types: Vec<&str> = dtypes.iter().map(|dtype| dtype.name()).collect();
+        match types.len() == all(tier) {
+            true => (*tier).to_owned(),
+            false => format!("{tier} ({})", types.join(", ")),
+        }
+    });
+    let names: Vec<String> = names.collect();
+    let measured = format!("measured with {} workers: {}", costs.workers, names.join(", "));
+    let whole = |tier: &str| {
+        rows.iter()
+            .any(|(name, dtypes)| *name == tier && dtypes.len() == all(tier))
+    };
+    if costs.tiers.iter().all(|(tier, _)| whole(tier)) {
+        return measured;
+    }
+    format!("{measured}; the rest of: {}", known.machine)
 }
 
 /// Kernels for many from that number of tokens on.
@@ -121,6 +177,38 @@ fn rate(bytes_per_s: f64, ops_per_s: f64) -> Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_those_asked_for_and_all_of_a_tier_that_has_none() {
+        let known = Costs::standard();
+        let rows = |tier, dtypes: &[DType]| {
+            let what = What {
+                tier,
+                dtypes: dtypes.to_vec(),
+                ..What::default()
+            };
+            what.rows(known)
+        };
+        let one = [DType::F32];
+        assert_eq!(rows(Some("avx2"), &one), [("avx2", one.to_vec())]);
+        assert_eq!(rows(Some("amx"), &one), []);
+        assert_eq!(rows(Some("neon"), &one), [("neon", DType::ALL.to_vec())]);
+        let all = rows(None, &[]);
+        assert!(
+            all.iter()
+                .all(|(tier, _)| isa::supported().any(|isa| isa.name == *tier))
+        );
+        let said = machine(known, &rows(Some("avx512"), &[DType::Q4_0, DType::Q8_0]), known);
+        assert!(
+            said.starts_with("measured with 2 workers: avx512 (q8_0, q4_0); the rest of: two"),
+            "{said}"
+        );
+        let every: Vec<_> = known.tiers.iter().flat_map(|(tier, _)| rows(Some(tier), &[])).collect();
+        assert_eq!(
+            machine(known, &every, known),
+            "measured with 2 workers: avx2, avx512, amx"
+        );
+    }
 
     #[test]
     fn two_calls_tell_what_is_fixed_and_what_each_token_takes() {
