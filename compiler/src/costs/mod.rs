@@ -3,7 +3,8 @@
 //! A [`Costs`] is one small table ([`table`] reads and writes its YAML; `default.yaml` is the one that counts unless
 //! `--costs` names another), with two kinds of rates for each tier and weight type:
 //! - `few`: the kernel that unpacks weights as they come from memory. It takes tiles of 8, 4, 2 and 1 tokens, each of which
-//!   passes all weights: `max(bytes / gb_per_s, operations / gop_per_s)`.
+//!   passes all weights: `max(bytes / gb_per_s, operations / gop_per_s)`. Within a program, where there is another kernel
+//!   for many, a part of these operations is left: `choose.rs` says which and why.
 //! - `many`: the kernel that unpacks weights for many tokens at once and then multiplies whole tiles of them:
 //!   `bytes / gb_per_s` a call, and `operations / gop_per_s`, tiles filled up.
 //!

@@ -4,6 +4,7 @@ use ck_kernels::dtype::DType;
 use ck_kernels::isa::Choices;
 use ck_kernels::partition::Axis;
 
+use super::choose::WITHIN;
 use super::*;
 use crate::diag;
 use crate::fuse::{self, Division};
@@ -16,12 +17,13 @@ fn said(text: &str) -> String {
     diag::render(&problems, &[("costs.yaml", text)][..], false)
 }
 
-/// The same rates for every tier and type.
+/// The same rates for every tier and type, as they are within a program.
 fn uniform(few: Rate, many: Rate) -> Costs {
     let mut costs = Costs::standard().clone();
     for row in costs.tiers.iter_mut().flat_map(|(_, rates)| rates) {
+        let alone = row.many.map_or(1.0, |_| 1.0 / WITHIN);
         *row = Row {
-            few: row.few.map(|_| few),
+            few: row.few.map(|_| rate(few.gb_per_s, alone * few.gop_per_s)),
             many: row.many.map(|_| many),
         };
     }
@@ -96,6 +98,41 @@ fn every_mistake_of_a_table_is_said_at_once() {
     assert!(said.contains("help: "), "{said}");
 }
 
+/// Each rate that is none is said at its place, beside all others.
+#[test]
+fn a_rate_is_finite_and_above_zero() {
+    let odd = [
+        ".nan",
+        ".inf",
+        "-.inf",
+        "1e400",
+        "-1e400",
+        "0",
+        "-0.0",
+        "-5",
+        "1e13",
+        "99999999999999999999",
+    ];
+    let mut text = write(Costs::standard());
+    // One after the other: what was replaced is not found again.
+    for rate in odd {
+        let at = text.find("{gb_per_s: ").expect("more rates than odd ones");
+        let end = at + text[at..].find(',').expect("another key");
+        text.replace_range(at..end, &format!("{{ gb_per_s: {rate}"));
+    }
+    let text = text.replacen("barrier_ns: 150", "barrier_ns: .nan", 1);
+    let said = said(&text);
+    assert_eq!(said.matches("error[CK0114]: `").count(), odd.len() + 1, "{said}");
+    assert_eq!(
+        said.matches("is not above 0 and at most 1000000000000").count(),
+        odd.len() + 1
+    );
+    assert_eq!(said.matches("help: ").count(), odd.len() + 1);
+    for rate in odd {
+        assert!(said.contains(&format!("gb_per_s: {rate},")), "{rate}: {said}");
+    }
+}
+
 #[test]
 fn odd_texts_are_no_tables() {
     for text in [
@@ -146,6 +183,25 @@ fn thresholds_follow_the_rates() {
     // Floats have one kernel.
     let choices = uniform(rate(1.0, 1.0), rate(1e3, 1e3)).choices(&weights);
     assert_eq!(choices.many[DType::F32 as usize], usize::MAX);
+}
+
+/// As prefill of programs by either kernel was measured: docs/performance.md.
+#[test]
+fn the_default_takes_words_where_programs_are_faster_with_them() {
+    let many = Costs::standard().choices(&[]).many;
+    for (dtype, from) in [
+        (DType::Q8_0, 53),
+        (DType::Q4_0, 53),
+        (DType::Q4_1, 77),
+        (DType::Q5_0, 45),
+        (DType::Q5_1, 85),
+        (DType::Q4K, 77),
+        (DType::Q5K, 61),
+        (DType::Q6K, usize::MAX),
+        (DType::BF16, usize::MAX),
+    ] {
+        assert_eq!(many[dtype as usize], from, "{}", dtype.name());
+    }
 }
 
 #[test]
