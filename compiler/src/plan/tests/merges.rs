@@ -133,7 +133,7 @@ fn merges_that_were_not_planned_are_not_ruled_out() {
     let pairs = [(2, 3), (3, 1), (1, 0), (2, 4), (1, 3), (0, 4)];
     p.aliases = pairs.map(|(dst, src)| in_place(dst, src)).to_vec();
     let s = solved(&p);
-    let best = super::oracle::optimum(&p, s.peak);
+    let best = oracle::optimum(&p, s.peak);
     assert_eq!(
         (best, s.peak),
         (3, 4),
