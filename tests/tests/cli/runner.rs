@@ -67,6 +67,22 @@ fn a_runner_outside_the_workspace_builds_offline_and_serves() {
         let json: serde_json::Value = serde_json::from_str(&good(args)).unwrap();
         assert_eq!(json["model"], "shakespeare", "{args:?}");
     }
+    // How near decode comes to reading, which prefill is not up against; without being asked for, nothing is read.
+    let bench = |more: &[&str]| -> serde_json::Value {
+        let args = [&["bench", "-p", "8", "-n", "4", "-r", "2", "--json"], more].concat();
+        serde_json::from_str(&good(&args)).unwrap()
+    };
+    let (plain, read) = (bench(&[]), bench(&["--ceiling"]));
+    for value in ["read_gb_per_s", "percent_of_read"] {
+        assert!(
+            read["decode"][value].as_f64().is_some_and(|x| x > 0.0),
+            "{value}: {read}"
+        );
+        assert!(
+            read["prefill"][value].is_null() && plain["decode"][value].is_null(),
+            "{value}"
+        );
+    }
 
     let bad = |args: &[&str], code: i32, says: &str| {
         let output = run(args);
