@@ -114,7 +114,7 @@ pub struct Compile {
     /// Prefer the offsets of an earlier report, among plans of equal size
     #[arg(long, value_name = "OLD.json")]
     pub hint: Option<PathBuf>,
-    /// Folder of the crate [default: generated/<model>]
+    /// Folder of the crate [default: generated/MODEL]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// What the program is for

@@ -147,7 +147,7 @@ pub struct Summary {
 /// how many there are.
 ///
 /// # Errors
-/// Everything [`check`] finds, all at once; or the first thing that goes wrong while reading or writing. Nothing is
+/// Everything [`check()`] finds, all at once; or the first thing that goes wrong while reading or writing. Nothing is
 /// left behind then, and an older file at `out` is untouched.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! Static memory planning: lifetimes in, byte offsets out, with a lower bound to judge them by.
 //!
 //! This module knows buffers, time and bytes. It does not know models, tensors, steps or kernels: a caller turns
-//! whatever it has into a [`Problem`], calls [`solve`], and hands the [`Solution`] to [`verify()`], which shares no code
+//! whatever it has into a [`Problem`], calls [`solve()`], and hands the [`Solution`] to [`verify()`], which shares no code
 //! with the planner.
 //!
 //! ```text

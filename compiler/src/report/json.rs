@@ -67,7 +67,7 @@ fn rows(rows: &[impl Serialize]) -> String {
     format!("[\n{}\n  ]", lines.join(",\n"))
 }
 
-/// Reads a report of our own; one from anywhere is [loaded](super::load), that is checked, too.
+/// Reads a report of our own; one from anywhere is [loaded](super::load()), that is checked, too.
 ///
 /// # Errors
 /// [`ReadError`]; never panics, whatever the text is.

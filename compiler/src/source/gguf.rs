@@ -186,7 +186,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Fills `out`, which the caller has checked against [`Reader::left`] if it is large.
+    /// Fills `out`, whose size the caller has checked against what is left, if it is large.
     fn fill(&mut self, out: &mut [u8], what: &dyn Display) -> Result<(), FormatError> {
         let left = self.len - self.pos;
         if out.len() as u64 > left {
