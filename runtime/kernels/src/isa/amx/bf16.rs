@@ -1,9 +1,10 @@
 //! Weights of bf16, which are packed as tiles; their activations are rounded on the way.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
-use super::matmul::{Activations, Part, Room, Stage, TILE_COLS, TOKENS, Weights};
-use super::tiles::{SIDE, Tile};
+use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
+use super::tiles::{Raw, SIDE, Tile};
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::avx512::tail_mask;
@@ -14,16 +15,19 @@ pub(super) enum Packed {}
 impl Weights for Packed {
     const DTYPE: DType = DType::BF16;
     type Activations = Rounded;
+    const MADE: bool = false;
+
+    unsafe fn raw(_: *const u8, _: usize, _: &mut MaybeUninit<Raw>) {}
 
     #[inline]
-    unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: &mut Room) -> *const Tile {
+    unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: *mut Tile) -> *const Tile {
         // SAFETY: the columns are there.
         let from = unsafe { group.cast::<u16>().add(k0 * GROUP) };
         if cols.is_multiple_of(TILE_COLS) {
             return from.cast();
         }
         // The last ones of a row: filled up with zeros.
-        let to = room.as_mut_ptr().cast::<u16>();
+        let to = room.cast::<u16>();
         // SAFETY: whole pairs are as in a tile; the last column alone is sixteen words, without partners. The room is at
         // least as many whole tiles.
         unsafe {
@@ -43,6 +47,8 @@ impl Weights for Packed {
 pub(super) struct Rounded([Stage; TOKENS / SIDE]);
 
 impl Activations for Rounded {
+    const COLUMN: usize = 4;
+
     fn new() -> Rounded {
         Rounded([Stage::NEW; _])
     }

@@ -25,9 +25,13 @@ pub unsafe fn tiles<U: Unit>(rounds: usize) -> u64 {
                 x_stride: 0,
                 w: [w.as_ptr(); 2],
                 tiles: TILES,
+                from: core::ptr::null(),
+                from_stride: 0,
                 sums: core::hint::black_box(&mut sums).0.as_mut_ptr(),
                 sums_stride: size_of::<[f32; SIDE]>(),
-                first: true,
+                raw: core::ptr::null(),
+                made: core::ptr::null_mut(),
+                makes: 0,
             });
         }
         U::end();

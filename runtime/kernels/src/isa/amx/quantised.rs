@@ -2,9 +2,10 @@
 
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
-use super::matmul::{Activations, Part, Room, Stage, TILE_COLS, Weights};
-use super::tiles::{SIDE, Tile};
+use super::matmul::{Activations, Part, Stage, TILE_COLS, Weights};
+use super::tiles::{Raw, SIDE, Tile};
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::avx512::matmul_quant::{Scale, Unpack};
@@ -58,65 +59,33 @@ pub(super) struct Blocks<B>(PhantomData<B>);
 impl<B: Block<Values: Unpack, Scales: Line>> Weights for Blocks<B> {
     const DTYPE: DType = B::DTYPE;
     type Activations = Ready;
+    const MADE: bool = true;
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,f16c")]
-    unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: &mut Room) -> *const Tile {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
+    unsafe fn raw(group: *const u8, i: usize, raw: &mut MaybeUninit<Raw>) {
         let (steps, block_bytes) = (B::DTYPE.block_len() / TILE_COLS, B::DTYPE.block_bytes() * GROUP);
-        for (i, tile) in room.iter_mut().enumerate().take(cols / TILE_COLS) {
-            let at = k0 / TILE_COLS + i;
-            // SAFETY: the block is in the group; a tile is sixteen vectors.
-            unsafe {
-                let (block, j) = (group.add(at / steps * block_bytes), at % steps);
-                let halves = <B::Scales>::line(<B::Scales>::factors(block, j));
-                let quads = <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB));
-                let to = tile.as_mut_ptr().cast::<__m512i>();
-                for (v, quad) in quads.into_iter().enumerate() {
-                    let [even, odd] = pairs(quad, halves[v / 4]);
-                    _mm512_store_si512(to.add(2 * v), even);
-                    _mm512_store_si512(to.add(2 * v + 1), odd);
-                }
-            }
+        // SAFETY: the block is in the group.
+        unsafe {
+            let (block, j) = (group.add(i / steps * block_bytes), i % steps);
+            raw.write(Raw {
+                quads: <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB)),
+                lines: <B::Scales>::line(<B::Scales>::factors(block, j)),
+            });
         }
-        room.as_ptr().cast()
     }
-}
 
-/// Four columns of sixteen rows as two rows of a tile: the first two columns, and the others.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pairs(quad: __m512i, [factor, shift]: [__m512; 2]) -> [__m512i; 2] {
-    /// Where the words of a pair are once two vectors are one behind the other.
-    const ORDER: [u16; 32] = {
-        let mut order = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            order[i] = (i / 2 + i % 2 * 16) as u16;
-            i += 1;
-        }
-        order
-    };
-    let byte = _mm512_set1_epi32(0xff);
-    let weight = |q| _mm512_fmadd_ps(_mm512_cvtepi32_ps(q), factor, shift);
-    let weights = [
-        weight(_mm512_and_si512(quad, byte)),
-        weight(_mm512_and_si512(_mm512_srli_epi32::<8>(quad), byte)),
-        weight(_mm512_and_si512(_mm512_srli_epi32::<16>(quad), byte)),
-        weight(_mm512_srli_epi32::<24>(quad)),
-    ];
-    // SAFETY: both are 32 words.
-    let order: __m512i = unsafe { core::mem::transmute(ORDER) };
-    [0, 2].map(|i| {
-        // SAFETY: both are 32 words.
-        let both: __m512i = unsafe { core::mem::transmute(_mm512_cvtne2ps_pbh(weights[i + 1], weights[i])) };
-        _mm512_permutexvar_epi16(order, both)
-    })
+    unsafe fn tiles(_: *const u8, _: usize, _: usize, room: *mut Tile) -> *const Tile {
+        room
+    }
 }
 
 /// Rows of bf16 as [`super::quantize`] makes them. The last tokens are copied, to be filled up with zeros.
 pub(super) struct Ready(Stage);
 
 impl Activations for Ready {
+    const COLUMN: usize = 2;
+
     fn new() -> Ready {
         Ready(Stage::NEW)
     }
