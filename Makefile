@@ -9,7 +9,7 @@ MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test fuzz check bless bench bench-kernels bench-plan bench-dsa
+.PHONY: help run runner test fuzz check bless bench bench-kernels bench-plan bench-dsa mca
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,3 +56,6 @@ bench-plan: ## how long planning takes, a line an entry of every model
 bench-dsa: ## how well and how fast ckc dsa plans tables of buffers
 	cargo build --release --quiet -p ckc
 	python3 benches/dsa.py target/release/ckc $(BENCH)
+
+mca: ## what llvm-mca says of the matrix unit's loops; see docs/performance.md
+	python3 benches/mca.py

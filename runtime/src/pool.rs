@@ -32,6 +32,10 @@ const NEXT: u32 = 2;
 /// In [`Barrier::phase`]: a worker panicked, leave the job.
 const POISON: u32 = 1 << 31;
 
+/// Bytes of a worker's stack, of which only what is used counts. Kernels keep what waits between their loops there, more than
+/// a megabyte on a matrix unit.
+const STACK: usize = 4 << 20;
+
 /// A fixed number of workers that run one job at a time.
 pub struct Pool {
     nth: usize,
@@ -172,6 +176,7 @@ impl Pool {
             let shared = Arc::clone(&crew.shared);
             let thread = std::thread::Builder::new()
                 .name(format!("ck-worker-{ith}"))
+                .stack_size(STACK)
                 .spawn(move || shared.work(ith))
                 .map_err(|source| Error::Spawn { worker: ith, source })?;
             crew.threads.push(thread);

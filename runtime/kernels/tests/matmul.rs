@@ -138,12 +138,17 @@ fn a_matrix_unit_and_its_emulation_agree_to_the_bit() {
     };
     for dtype in DType::ALL {
         for (rows, k, tokens) in [
-            (37, 512, 11),
+            (37, 512usize, 11),
             (16, 1_280, 1),
             (80, 768, 70),
             (560, 768, 9),
             (16, 256, 300),
+            (48, 576, 260),
+            (70, 896, 33),
         ] {
+            if !k.is_multiple_of(dtype.block_len()) {
+                continue;
+            }
             let mut rng = Rng::new(rows as u64);
             let w = Matrix::random(dtype, rows, k, &mut rng);
             let xs = rng.floats(tokens * k);

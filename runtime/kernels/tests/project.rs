@@ -17,6 +17,7 @@ fn projections_of_every_source() {
         (1, 1088, [DType::Q8_0, DType::F32]),
         (21, 64, [DType::Q4_0, DType::Q8_0]),
         (21, 96, [DType::BF16, DType::F32]),
+        (21, 96, [DType::BF16, DType::BF16]),
         (2, 2048, [DType::Q8_0, DType::Q8_0]),
         (3, 1280, [DType::Q4K, DType::Q6K]),
         (2, 1280, [DType::Q5K, DType::Q5_0]),

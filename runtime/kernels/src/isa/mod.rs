@@ -27,7 +27,7 @@ mod vector;
 pub use choices::Choices;
 pub use detect::{Features, IsaError, best, by_name, supported};
 
-use crate::dtype::DType;
+use crate::dtype::{ALIGN, DType};
 use crate::ops::Gate;
 
 /// A tier's matmuls by [`DType`], for `registry!`: the tier has a module `matmul_float` with a function for any
@@ -120,6 +120,9 @@ pub struct Isa {
     pub matmul: [unsafe fn(&Matmul); DType::ALL.len()],
     /// The same, to the bit, in ways that pay with many tokens, if the tier has any: see [`Isa::matmul_of`].
     pub many: Option<[unsafe fn(&Matmul); DType::ALL.len()]>,
+    /// If the tier rounds activations of bf16 weights and of quantised ones: how they meet rows that are rounded once.
+    /// [`Isa::matmul`] of quantised weights then takes such rows as well.
+    pub rounded: Option<Rounded>,
     /// `n` floats to one Q8 row ([`crate::dtype::ActType::Q8`]); `n` a multiple of 32.
     pub quantize_row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
     /// What a Q8 row of `n` columns, quantised by the same table, stands for; for tests and reports.
@@ -156,6 +159,24 @@ impl Isa {
         let few = &self.matmul;
         let table = self.many.as_ref().filter(|_| tokens >= choices.many[dtype as usize]);
         table.unwrap_or(few)[dtype as usize]
+    }
+}
+
+/// Rows of bf16, and what multiplies them.
+#[derive(Clone, Copy)]
+pub struct Rounded {
+    /// `n` floats, a multiple of 32, to bf16.
+    pub row: unsafe fn(x: *const f32, n: usize, out: *mut u8),
+    /// A [`Matmul`] of bf16 weights, `k` a multiple of 32, whose activations are such rows; sound to call as
+    /// [`Isa::matmul`]. The bits are those of rows of floats.
+    pub matmul: unsafe fn(&Matmul),
+}
+
+impl Rounded {
+    /// Bytes from a row of `k` elements to the next: whole cache lines, an odd number of them, so that neighbours do not
+    /// share the sets of a cache.
+    pub const fn stride(k: usize) -> usize {
+        (2 * k).next_multiple_of(ALIGN) | ALIGN
     }
 }
 

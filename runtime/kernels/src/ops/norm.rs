@@ -15,7 +15,7 @@ unsafe fn run(ctx: &Ctx<'_>, source: &Source, out: &Slot, axis: Axis) {
     for t in share.tokens {
         let outputs = Outputs {
             f32: Some(rows.at(t, 0, source.cols())),
-            q8: None,
+            ..Outputs::default()
         };
         // SAFETY: the row is inside `out`; this worker owns these columns of it and of the residual.
         unsafe { source::write_row(ctx, source, t, share.cols.clone(), share.cols.clone(), outputs) };

@@ -8,8 +8,8 @@ use super::cache::MAX_HEAD;
 use super::rows::Rows;
 use super::source::{self, Outputs};
 use super::{Ctx, Kernel, MAX_WORKERS, Part, Sink, Source, Weight};
-use crate::dtype::{ActType, GROUP};
-use crate::isa::Matmul;
+use crate::dtype::{ActType, DType, GROUP, Q8};
+use crate::isa::{Matmul, Rounded};
 use crate::partition::{Axis, Share, common_multiple};
 
 /// A kernel's private bytes in the arena.
@@ -47,6 +47,8 @@ pub const fn project_workspace(k: usize, float: bool, quantised: bool, tokens: u
 pub(super) struct Inputs {
     float: Option<Rows>,
     quantised: Option<Rows>,
+    /// In place of rows made here, where all that reads them multiplies bf16: where the first is, and which one that is.
+    bf16: Option<(Rounded, *mut u8, usize)>,
 }
 
 impl Inputs {
@@ -63,14 +65,19 @@ impl Inputs {
         tokens: Range<usize>,
     ) -> Inputs {
         let (mut float, mut quantised) = (false, false);
+        let mut rounded = ctx.isa.rounded.filter(|_| source.cols().is_multiple_of(Q8::BLOCK));
         for weight in weights {
             assert!(weight.cols == source.cols(), "weights and input rows differ in length");
             quantised |= weight.dtype.quantised();
             float |= !weight.dtype.quantised();
+            if !weight.dtype.quantised() && weight.dtype != DType::BF16 {
+                rounded = None;
+            }
         }
         let mut inputs = Inputs {
             float: None,
             quantised: None,
+            bf16: None,
         };
         let mut outputs = [
             (ActType::F32, float, &mut inputs.float),
@@ -108,10 +115,24 @@ impl Inputs {
                 Axis::Columns { .. } => Axis::Columns { granule: GROUP }.share(0, k, ctx.ith, ctx.nth).cols,
                 Axis::Tokens { .. } | Axis::Heads | Axis::Serial => 0..k,
             };
+            let stride = Rounded::stride(k);
+            if let Some(rounded) = rounded.filter(|_| !tokens.is_empty()) {
+                // Either form's place has room for rows of bf16, dense from this worker's first row on.
+                let [floats, quants] = [made[0].take(), made[1].take()];
+                let place = floats.or(quants).expect("rows are made");
+                assert!(stride <= place.stride(), "a row of bf16 takes the place of another");
+                inputs.bf16 = Some((rounded, place.row(tokens.start), tokens.start));
+                inputs.float = inputs.float.filter(|_| floats.is_none());
+                inputs.quantised = inputs.quantised.filter(|_| quants.is_none());
+            }
             for t in tokens {
                 let out = Outputs {
                     f32: made[0].map(|rows| rows.at(t, 0, k)),
                     q8: made[1].map(|rows| rows.q8(t)),
+                    // SAFETY: as many rows of f32 have room here.
+                    bf16: inputs
+                        .bf16
+                        .map(|(rounded, base, first)| (rounded, unsafe { base.add((t - first) * stride) })),
                 };
                 // SAFETY: the rows are this worker's, in the workspace, and have `k` elements.
                 unsafe { source::write_row(ctx, source, t, own.clone(), 0..k, out) };
@@ -134,24 +155,39 @@ impl Inputs {
         out: *mut f32,
         out_stride: usize,
     ) {
-        let x = if weight.dtype.quantised() {
+        let mut way = ctx.isa.matmul_of(weight.dtype, tokens.len(), ctx.choices);
+        let ready = if weight.dtype.quantised() {
             &self.quantised
         } else {
             &self.float
         };
-        let x = x.expect("inputs were prepared for these weights");
+        let (x, x_stride) = match (ready, &self.bf16) {
+            (Some(rows), _) => (rows.row(tokens.start).cast_const(), rows.stride()),
+            (None, Some((rounded, base, first))) => {
+                if weight.dtype == DType::BF16 {
+                    way = rounded.matmul;
+                }
+                let stride = Rounded::stride(weight.cols);
+                // SAFETY: these rows have been prepared.
+                (
+                    unsafe { base.add((tokens.start - first) * stride) }.cast_const(),
+                    stride,
+                )
+            }
+            (None, None) => panic!("inputs were prepared for these weights"),
+        };
         let matmul = Matmul {
             w: weight.rows_at(ctx, rows.start, rows.len()),
             k: weight.cols,
             rows: rows.len(),
-            x: x.row(tokens.start),
-            x_stride: x.stride(),
+            x,
+            x_stride,
             tokens: tokens.len(),
             out,
             out_stride,
         };
         // SAFETY: weights and inputs were checked to be in the arena; the caller vouches for `out`.
-        unsafe { ctx.isa.matmul_of(weight.dtype, matmul.tokens, ctx.choices)(&matmul) };
+        unsafe { way(&matmul) };
     }
 }
 
@@ -173,7 +209,7 @@ impl<const TOKENS: usize, const COLS: usize> Tile<TOKENS, COLS> {
 }
 
 /// Tokens of a tile on its way into the cache.
-const TILE_TOKENS: usize = 128;
+const TILE_TOKENS: usize = 256;
 /// Its columns: a head, which may start in the middle of a group of rows.
 const TILE_COLS: usize = MAX_HEAD + GROUP;
 

@@ -72,20 +72,13 @@ impl Kernel for ProjectGlu {
             let n = c1 - c0;
             for t0 in tokens.clone().step_by(TILE_TOKENS) {
                 let t1 = (t0 + TILE_TOKENS).min(tokens.end);
-                let (gate, stride) = if quantised {
-                    (gates.at(0, 0, n), TILE_COLS)
-                } else {
-                    (out.at(t0, c0, n), out.floats())
-                };
-                // SAFETY: the tiles have room for as many rows and columns; those of `out` belong to this worker.
+                // SAFETY: the tiles have room for as many rows and columns.
                 unsafe {
-                    inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gate, stride);
+                    inputs.matmul(ctx, &self.gate, t0..t1, c0..c1, gates.at(0, 0, n), TILE_COLS);
                     inputs.matmul(ctx, &self.up, t0..t1, c0..c1, ups.at(0, 0, n), TILE_COLS);
                 }
                 for t in t0..t1 {
-                    // SAFETY: a row of the tile, or of `out`.
-                    let gate = unsafe { gate.add((t - t0) * stride) };
-                    let up = ups.at(t - t0, 0, n);
+                    let [gate, up] = [&mut gates, &mut ups].map(|tile| tile.at(t - t0, 0, n));
                     // SAFETY: both have `n` elements, and so have the biases; these columns of `out` belong to this
                     // worker.
                     unsafe {
@@ -94,7 +87,8 @@ impl Kernel for ProjectGlu {
                                 (ctx.isa.add_row)(row, bias.at(ctx, c0, n), n, row);
                             }
                         }
-                        (ctx.isa.glu_row)(self.kind, gate, up, n, gate);
+                        let to = if quantised { gate } else { out.at(t, c0, n) };
+                        (ctx.isa.glu_row)(self.kind, gate, up, n, to);
                         if quantised {
                             source::quantize(ctx, gate, c0..c1, &out.q8(t));
                         }

@@ -28,8 +28,8 @@ impl Kernel for Quantize {
         let share = self.axis.share_in(Q8::BLOCK, ctx.tokens, rows.cols(), ctx.ith, ctx.nth);
         for t in share.tokens {
             let outputs = Outputs {
-                f32: None,
                 q8: Some(rows.q8(t)),
+                ..Outputs::default()
             };
             // SAFETY: the row is inside `out`, and these columns of it belong to this worker.
             unsafe { source::write_row(ctx, &Source::Rows(self.x), t, 0..0, share.cols.clone(), outputs) };

@@ -3,11 +3,13 @@
 //! A row is never needed as a whole: the statistic of a norm is a sum over pieces, and everything else is elementwise
 //! or by blocks of 32. So the only memory here is one piece on the stack.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::rows::{Q8Row, Rows};
 use super::{Ctx, Norm, Source, embed};
 use crate::dtype::{ActType, Q8};
+use crate::isa::Rounded;
 use crate::math;
 
 /// Columns of a piece. A multiple of every block length, so that pieces are whole blocks; sums run over the same
@@ -24,7 +26,7 @@ impl Piece {
 
 /// One piece as a Q8 row.
 #[repr(align(64))]
-struct Q8Piece([u8; ActType::Q8.row_bytes(PIECE)]);
+struct Q8Piece([MaybeUninit<u8>; ActType::Q8.row_bytes(PIECE)]);
 
 impl Source {
     /// Elements of a row.
@@ -89,6 +91,8 @@ pub(super) struct Outputs {
     pub(super) f32: Option<*mut f32>,
     /// As Q8.
     pub(super) q8: Option<Q8Row>,
+    /// As bf16: start of the row.
+    pub(super) bf16: Option<(Rounded, *mut u8)>,
 }
 
 /// Computes row `t` of `source`: the columns `cols` of it into `out`, and the columns `own` of the residual stream
@@ -151,6 +155,10 @@ pub(super) unsafe fn write_row(
             // SAFETY: both have `n` elements here; they may be the same.
             unsafe { x.copy_to(to, n) };
         }
+        if let Some((rounded, row)) = out.bf16 {
+            // SAFETY: `x` has the part's columns, and the row has room for them.
+            unsafe { (rounded.row)(x, n, row.add(2 * part.start)) };
+        }
         if let Some(row) = &out.q8 {
             // SAFETY: `x` has the part's columns, and the row has room for them.
             unsafe { quantize(ctx, x, part, row) };
@@ -167,8 +175,8 @@ pub(super) unsafe fn quantize(ctx: &Ctx<'_>, x: *const f32, cols: Range<usize>, 
         cols.len() <= PIECE && cols.len().is_multiple_of(Q8::BLOCK),
         "whole blocks, a piece at a time"
     );
-    let mut piece = Q8Piece([0; ActType::Q8.row_bytes(PIECE)]);
-    let start = piece.0.as_mut_ptr();
+    let mut piece = Q8Piece([MaybeUninit::uninit(); _]);
+    let start = piece.0.as_mut_ptr().cast::<u8>();
     // SAFETY: the piece has room for a row of `PIECE` elements, and is no part of the arena.
     unsafe {
         (ctx.isa.quantize_row)(x, cols.len(), start);

@@ -1,6 +1,7 @@
-//! Weights of bf16, which are packed as tiles; their activations are rounded on the way.
+//! Weights of bf16, which are packed as tiles; their activations are rounded on the way, or were before.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
@@ -10,11 +11,11 @@ use crate::isa::Matmul;
 use crate::isa::avx512::tail_mask;
 
 /// Weights of bf16.
-pub(super) enum Packed {}
+pub(super) struct Packed<A>(PhantomData<A>);
 
-impl Weights for Packed {
+impl<A: Activations> Weights for Packed<A> {
     const DTYPE: DType = DType::BF16;
-    type Activations = Rounded;
+    type Activations = A;
     const MADE: bool = false;
 
     unsafe fn raw(_: *const u8, _: usize, _: &mut MaybeUninit<Raw>) {}

@@ -19,10 +19,10 @@ use crate::isa::avx512::tail_mask;
 
 /// Columns of a tile.
 pub(super) const TILE_COLS: usize = 32;
-/// Tiles of a group in a chunk of K.
-const TILES: usize = 16;
-/// Columns of a chunk of K.
-const COLS: usize = TILES * TILE_COLS;
+/// Tiles of a group in a chunk of K, at most.
+const TILES: usize = 18;
+/// The same where there are several chunks.
+const SOME: usize = 16;
 /// Tokens that pass a panel.
 pub(super) const TOKENS: usize = 256;
 /// Rows of weights whose sums stay in the L2 cache.
@@ -50,7 +50,7 @@ pub(super) trait Weights {
     /// the last column there are zeros up to a whole tile.
     ///
     /// # Safety
-    /// The columns are there; `k0` is a multiple of `COLS`, `cols` at most that, and `room` is valid for as many tiles.
+    /// The columns are there; `k0` is whole tiles, and `room` is valid for as many as `cols` are.
     unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: *mut Tile) -> *const Tile;
 }
 
@@ -84,7 +84,21 @@ pub(super) trait Activations {
 }
 
 /// Bytes of a row of [`Stage`]: a chunk of K, and a cache line, so that rows do not share the sets of the L1 cache.
-const STAGE_ROW: usize = 2 * COLS + 64;
+const STAGE_ROW: usize = 2 * TILES * TILE_COLS + 64;
+
+/// Columns of a chunk of K. All chunks are about as long: sums are loaded and stored for each. Four tiles of columns are
+/// multiplied while one is made, so that none should be left over.
+const fn chunk(k: usize) -> usize {
+    let tiles = k.div_ceil(TILE_COLS);
+    let most = if tiles <= TILES {
+        tiles
+    } else {
+        tiles.div_ceil(tiles.div_ceil(SOME)).next_multiple_of(PER_MADE)
+    };
+    most * TILE_COLS
+}
+
+const _: () = assert!(SOME.is_multiple_of(PER_MADE) && SOME <= TILES);
 
 /// Room for the chunk of K of 32 tokens.
 #[derive(Clone, Copy)]
@@ -117,21 +131,38 @@ struct Panel {
     r0: usize,
     k0: usize,
     r: usize,
+    /// Columns of a chunk.
+    chunk: usize,
 }
 
 impl Panel {
-    const FIRST: Panel = Panel { r0: 0, k0: 0, r: 0 };
+    fn first(m: &Matmul) -> Option<Panel> {
+        let first = Panel {
+            r0: 0,
+            k0: 0,
+            r: 0,
+            chunk: chunk(m.k),
+        };
+        (m.rows > 0).then_some(first)
+    }
 
     /// The one after it: rows, then chunks of K, then the next rows whose sums wait together.
     fn next(self, m: &Matmul) -> Option<Panel> {
-        let Panel { r0, k0, r } = self;
+        let Panel { r0, k0, r, chunk } = self;
         if r + SIDE < self.end(m) {
             Some(Panel { r: r + SIDE, ..self })
-        } else if k0 + COLS < m.k {
-            Some(Panel { r0, k0: k0 + COLS, r: r0 })
+        } else if k0 + chunk < m.k {
+            let k0 = k0 + chunk;
+            Some(Panel { k0, r: r0, ..self })
         } else {
             let r0 = self.end(m);
-            (r0 < m.rows).then_some(Panel { r0, k0: 0, r: r0 })
+            let next = Panel {
+                r0,
+                k0: 0,
+                r: r0,
+                chunk,
+            };
+            (r0 < m.rows).then_some(next)
         }
     }
 
@@ -147,7 +178,7 @@ impl Panel {
     }
 
     fn cols(self, m: &Matmul) -> usize {
-        COLS.min(m.k - self.k0)
+        self.chunk.min(m.k - self.k0)
     }
 
     /// Tiles of a group.
@@ -166,8 +197,12 @@ impl Panel {
 
     /// The group of the panel's `i`th tile, and which tile of it that is.
     fn tile(self, m: &Matmul, dtype: DType, i: usize) -> (*const u8, usize) {
-        let tiles = self.tiles(m);
-        (self.group(m, dtype, i / tiles), self.k0 / TILE_COLS + i % tiles)
+        let (tiles, first) = (self.tiles(m), self.k0 / TILE_COLS);
+        if i < tiles {
+            (self.group(m, dtype, 0), first + i)
+        } else {
+            (self.group(m, dtype, 1), first + i - tiles)
+        }
     }
 
     /// Its tiles.
@@ -202,7 +237,9 @@ struct Making {
 impl Making {
     /// Tiles there are still to make.
     fn left<W: Weights>(&self, m: &Matmul) -> usize {
-        self.panel.filter(|_| W::MADE).map_or(0, |panel| panel.len(m) - self.done)
+        self.panel
+            .filter(|_| W::MADE)
+            .map_or(0, |panel| panel.len(m) - self.done)
     }
 
     /// Readies the next ones, a tile's place after the other.
@@ -272,13 +309,13 @@ unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
     let mut raws = [const { MaybeUninit::uninit() }; TILES / PER_MADE];
     let [mut room, mut other] = rooms.each_mut().map(|room| room.as_mut_ptr().cast::<Tile>());
     let squares = tokens.div_ceil(SIDE);
-    let mut now = Some(Panel::FIRST).filter(|_| m.rows > 0);
+    let mut now = Panel::first(m);
     let mut making = Making { panel: now, done: 0 };
     // SAFETY: rows, tokens and columns are inside `m`; a room is as many tiles as a panel has at most.
     unsafe {
         making.finish::<W>(m, room);
         while let Some(panel) = now {
-            let Panel { r0, k0, r } = panel;
+            let Panel { r0, k0, r, .. } = panel;
             let (end, cols, tiles) = (panel.end(m), panel.cols(m), panel.tiles(m));
             let part = Part { t0, tokens, k0, cols };
             if r == r0 {
@@ -294,10 +331,17 @@ unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
                 }
             });
             let upcoming = panel.next(m);
-            let after = if W::MADE { upcoming.and_then(|next| next.next(m)) } else { upcoming };
+            let after = if W::MADE {
+                upcoming.and_then(|next| next.next(m))
+            } else {
+                upcoming
+            };
             let chunk = panel.next_chunk(m);
             let panels = (end - r0).div_ceil(SIDE);
-            making = Making { panel: upcoming, done: 0 };
+            making = Making {
+                panel: upcoming,
+                done: 0,
+            };
             for (i, t) in (t0..t0 + tokens).step_by(SIDE).enumerate() {
                 if let Some(after) = after {
                     let share = after.len(m).div_ceil(squares);
@@ -316,35 +360,34 @@ unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
                 let made = other.wrapping_add(making.done);
                 making.raw::<W>(m, &mut raws[..makes]);
                 let (rows, x_stride) = x.rows(m, part, t);
-                let waiting = waiting[(r - r0) / SIDE].as_mut_ptr().cast::<[f32; SIDE]>().add(t - t0).cast::<f32>();
-                let square = Square {
+                let waiting = waiting[(r - r0) / SIDE]
+                    .as_mut_ptr()
+                    .cast::<[f32; SIDE]>()
+                    .add(t - t0)
+                    .cast::<f32>();
+                let last = k0 + cols == m.k;
+                let whole = m.tokens - t >= SIDE && end - r >= SIDE;
+                let (out, between) = (m.out.add(t * m.out_stride + r), size_of::<[f32; SIDE]>());
+                let (sums, sums_stride) = if last && whole {
+                    (out, m.out_stride * size_of::<f32>())
+                } else {
+                    (waiting, between)
+                };
+                U::multiply(&Square {
                     x: rows,
                     x_stride,
                     w,
                     tiles,
                     from: if k0 == 0 { core::ptr::null() } else { waiting },
-                    from_stride: size_of::<[f32; SIDE]>(),
-                    sums: waiting,
-                    sums_stride: size_of::<[f32; SIDE]>(),
+                    from_stride: between,
+                    sums,
+                    sums_stride,
                     raw: raws.as_ptr().cast(),
                     made,
                     makes,
-                };
-                if k0 + cols < m.k {
-                    U::multiply(&square);
-                    continue;
-                }
-                let out = m.out.add(t * m.out_stride + r);
-                let (tokens, rows) = (m.tokens - t, end - r);
-                if tokens >= SIDE && rows >= SIDE {
-                    U::multiply(&Square {
-                        sums: out,
-                        sums_stride: m.out_stride * size_of::<f32>(),
-                        ..square
-                    });
-                } else {
-                    U::multiply(&square);
-                    store(waiting, out, m.out_stride, tokens, rows);
+                });
+                if last && !whole {
+                    store(waiting, out, m.out_stride, m.tokens - t, end - r);
                 }
             }
             making.finish::<W>(m, other);

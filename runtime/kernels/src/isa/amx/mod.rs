@@ -28,7 +28,7 @@ pub static AMX_EMULATED: Isa = table::<Emulated>();
 macro_rules! matmuls {
     (@ F32 $name:ident) => { avx512::matmul_float::matmul::<crate::quant::f32::F32> };
     (@ F16 $name:ident) => { avx512::matmul_float::matmul::<crate::quant::f16::F16> };
-    (@ BF16 $name:ident) => { matmul::matmul::<U, bf16::Packed> };
+    (@ BF16 $name:ident) => { matmul::matmul::<U, bf16::Packed<bf16::Rounded>> };
     (@ $dtype:ident $name:ident) => { matmul::matmul::<U, quantised::Blocks<crate::quant::$name::$dtype>> };
     ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
         [$(matmuls!(@ $dtype $name)),*]
@@ -41,6 +41,10 @@ const fn table<U: Unit>() -> Isa {
         few: Some(&AVX512),
         matmul: registry!(matmuls),
         many: None,
+        rounded: Some(super::Rounded {
+            row: quantize::round_row,
+            matmul: matmul::matmul::<U, bf16::Packed<quantised::Ready>>,
+        }),
         quantize_row: quantize::quantize_row,
         dequantize_row: quantize::dequantize_row,
         peak: crate::isa::Peak {

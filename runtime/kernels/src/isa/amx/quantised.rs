@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use super::matmul::{Activations, Part, Stage, TILE_COLS, Weights};
+use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
 use super::tiles::{Raw, SIDE, Tile};
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
@@ -80,30 +80,37 @@ impl<B: Block<Values: Unpack, Scales: Line>> Weights for Blocks<B> {
     }
 }
 
-/// Rows of bf16 as [`super::quantize`] makes them. The last tokens are copied, to be filled up with zeros.
-pub(super) struct Ready(Stage);
+/// Rows of bf16 as [`super::quantize`] makes them. They are read where they are, but for the last tokens, which are filled
+/// up with zeros, and for rows so far apart that a tile would lie in few sets of the L1 cache: these are copied.
+pub(super) struct Ready([Stage; TOKENS / SIDE]);
+
+/// Whether sixteen rows fall into four of 64 sets, or fewer.
+const fn crowded(stride: usize) -> bool {
+    stride.is_multiple_of(16 * 64)
+}
 
 impl Activations for Ready {
     const COLUMN: usize = 2;
 
     fn new() -> Ready {
-        Ready(Stage::NEW)
+        Ready([Stage::NEW; _])
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn prepare(&mut self, m: &Matmul, part: Part) {
-        let tail = part.tokens % SIDE;
-        if tail == 0 {
-            return;
-        }
-        for t in 0..SIDE {
-            let to = self.0.row(t);
-            let from = m.x.wrapping_add((part.t0 + part.tokens - tail + t) * m.x_stride);
+        let first = if crowded(m.x_stride) {
+            0
+        } else {
+            part.tokens / SIDE * SIDE
+        };
+        for t in first..part.tokens.next_multiple_of(SIDE) {
+            let to = self.0[t / SIDE].row(t % SIDE);
+            let from = m.x.wrapping_add((part.t0 + t) * m.x_stride);
             for b in 0..part.cols / Q8::BLOCK {
                 // SAFETY: a block of the row, a cache line of the stage's.
                 unsafe {
-                    let block = if t < tail {
+                    let block = if t < part.tokens {
                         _mm512_loadu_si512(from.add(2 * part.k0 + b * Q8::BLOCK_BYTES).cast())
                     } else {
                         _mm512_setzero_si512()
@@ -116,10 +123,10 @@ impl Activations for Ready {
 
     #[inline]
     fn rows(&self, m: &Matmul, part: Part, t: usize) -> (*const u8, usize) {
-        if t + SIDE <= part.t0 + part.tokens {
-            (m.x.wrapping_add(t * m.x_stride + 2 * part.k0), m.x_stride)
+        if crowded(m.x_stride) || t + SIDE > part.t0 + part.tokens {
+            self.0[(t - part.t0) / SIDE].rows()
         } else {
-            self.0.rows()
+            (m.x.wrapping_add(t * m.x_stride + 2 * part.k0), m.x_stride)
         }
     }
 }

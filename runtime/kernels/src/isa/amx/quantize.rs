@@ -13,18 +13,29 @@ use crate::dtype::Q8;
 /// As there, and the CPU has this tier's features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub unsafe fn quantize_row(x: *const f32, n: usize, out: *mut u8) {
-    debug_assert!(n.is_multiple_of(Q8::BLOCK));
     let row = Q8 { cols: n };
-    for b in 0..row.blocks() {
-        // SAFETY: 32 floats of `x`, a block's bytes.
+    // SAFETY: the blocks, and the rest of a row.
+    unsafe {
+        round_row(x, n, out);
+        out.add(row.scales()).write_bytes(0, row.bytes() - row.scales());
+    }
+}
+
+/// See [`crate::isa::Rounded::row`].
+///
+/// # Safety
+/// As there, and the CPU has this tier's features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub unsafe fn round_row(x: *const f32, n: usize, out: *mut u8) {
+    debug_assert!(n.is_multiple_of(Q8::BLOCK));
+    for b in 0..n / Q8::BLOCK {
+        // SAFETY: 32 floats of `x`, as many bf16.
         unsafe {
             let half = |i: usize| _mm512_loadu_ps(x.add(Q8::BLOCK * b + i * Q8::BLOCK / 2));
             let both: __m512i = core::mem::transmute(_mm512_cvtne2ps_pbh(half(1), half(0)));
             _mm512_storeu_si512(out.add(Q8::BLOCK_BYTES * b).cast(), both);
         }
     }
-    // SAFETY: the rest of a row.
-    unsafe { out.add(row.scales()).write_bytes(0, row.bytes() - row.scales()) };
 }
 
 /// See [`crate::isa::Isa::dequantize_row`].

@@ -119,7 +119,9 @@ static CONFIG: Config = Config {
 macro_rules! widen {
     ($quad:literal, $factor:literal, $shift:literal) => {
         concat!(
-            "vmovdqa64 zmm16, [{raw} + 64 * ", $quad, "]\n",
+            "vmovdqa64 zmm16, [{raw} + 64 * ",
+            $quad,
+            "]\n",
             "vpandd zmm17, zmm16, zmm24\n",
             "vpsrld zmm18, zmm16, 8\n",
             "vpandd zmm18, zmm18, zmm24\n",
@@ -130,16 +132,36 @@ macro_rules! widen {
             "vcvtdq2ps zmm18, zmm18\n",
             "vcvtdq2ps zmm19, zmm19\n",
             "vcvtdq2ps zmm20, zmm20\n",
-            "vfmadd213ps zmm17, ", $factor, ", ", $shift, "\n",
-            "vfmadd213ps zmm18, ", $factor, ", ", $shift, "\n",
-            "vfmadd213ps zmm19, ", $factor, ", ", $shift, "\n",
-            "vfmadd213ps zmm20, ", $factor, ", ", $shift, "\n",
+            "vfmadd213ps zmm17, ",
+            $factor,
+            ", ",
+            $shift,
+            "\n",
+            "vfmadd213ps zmm18, ",
+            $factor,
+            ", ",
+            $shift,
+            "\n",
+            "vfmadd213ps zmm19, ",
+            $factor,
+            ", ",
+            $shift,
+            "\n",
+            "vfmadd213ps zmm20, ",
+            $factor,
+            ", ",
+            $shift,
+            "\n",
             "vcvtne2ps2bf16 zmm17, zmm18, zmm17\n",
             "vcvtne2ps2bf16 zmm19, zmm20, zmm19\n",
             "vpermw zmm17, zmm25, zmm17\n",
             "vpermw zmm19, zmm25, zmm19\n",
-            "vmovdqa64 [{made} + 128 * ", $quad, "], zmm17\n",
-            "vmovdqa64 [{made} + 128 * ", $quad, " + 64], zmm19\n",
+            "vmovdqa64 [{made} + 128 * ",
+            $quad,
+            "], zmm17\n",
+            "vmovdqa64 [{made} + 128 * ",
+            $quad,
+            " + 64], zmm19\n",
         )
     };
 }
@@ -219,7 +241,9 @@ fn constants() -> [__m512i; 2] {
         order
     };
     // SAFETY: both are 32 words.
-    [_mm512_set1_epi32(0xff), unsafe { core::mem::transmute::<[u16; 32], __m512i>(ORDER) }]
+    [_mm512_set1_epi32(0xff), unsafe {
+        core::mem::transmute::<[u16; 32], __m512i>(ORDER)
+    }]
 }
 
 /// Makes a tile.
@@ -272,7 +296,8 @@ impl Unit for Hardware {
         unsafe { asm!("tilerelease", options(nostack, preserves_flags)) }
     }
 
-    #[inline]
+    // Once for all types of weights.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn multiply(square: &Square) {
         let [byte, order] = constants();

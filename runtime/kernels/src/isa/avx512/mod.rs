@@ -34,6 +34,7 @@ pub(super) const TABLE: Isa = Isa {
     few: None,
     matmul: registry!(matmuls),
     many: Some(registry!(words)),
+    rounded: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,

@@ -22,6 +22,7 @@ pub static NEON: Isa = Isa {
     few: None,
     matmul: registry!(matmuls),
     many: None,
+    rounded: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
     sum_squares,

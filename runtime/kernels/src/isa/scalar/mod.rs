@@ -17,6 +17,7 @@ pub static SCALAR: Isa = Isa {
     few: None,
     matmul: registry!(matmuls),
     many: None,
+    rounded: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: quantize::dequantize_row,
     sum_squares: norm::sum_squares,
