@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs this worker's part of a step.
+    /// Runs this worker's part of a step. Where the kernel has two halves in this call, all workers meet between them.
     ///
     /// This function is the trust boundary between emitted code, which forbids `unsafe`, and kernels, which work on raw
     /// memory. What is checked here and now: every operand lies inside the arena ([`Ctx::at`]). What is trusted: that
@@ -123,7 +123,13 @@ impl<'a> Worker<'a> {
     pub fn run(&self, kernel: impl Kernel) {
         // SAFETY: by the contract of `new`, the arena is valid and ours and the CPU supports `isa`. Freedom from
         // races is the plan's promise, see above.
-        let run = || unsafe { kernel.run(&self.ctx) };
+        let run = || unsafe {
+            kernel.run(&self.ctx);
+            if kernel.halves(&self.ctx) {
+                self.seat.barrier();
+                kernel.run_second(&self.ctx);
+            }
+        };
         match &self.clock {
             None => run(),
             Some(clock) => clock.run(run),

@@ -2,6 +2,7 @@
 //! random models.
 
 use ck_kernels::dtype::DType;
+use ck_kernels::isa::chunks::CHUNK;
 use ck_runtime::Error;
 use ck_tests::{How, Session, Shape, assert_close, assert_same_bits, relative};
 use ckc::{
@@ -304,6 +305,73 @@ fn a_peak_above_the_bound_is_what_is_live() {
         fuse: Flags::only(Flag::NormQkv),
         ..How::default()
     });
+}
+
+/// Attention over several chunks of positions: with numbers of workers that divide the key/value heads each worker goes
+/// through its own heads, with the others the context is divided.
+#[test]
+fn a_context_of_several_chunks_gives_the_same_bits_with_any_number_of_workers() {
+    const DECODED: usize = 6;
+    let n = 2 * CHUNK + DECODED / 2;
+    let shape = Shape {
+        layers: 1,
+        batch: 64,
+        context: n,
+        head_dim: 16,
+        rotated: 16,
+        ..Shape::default()
+    };
+    let cases = [
+        Shape {
+            kv_heads: 3,
+            group: 2,
+            ..shape.clone()
+        },
+        Shape {
+            kv_heads: 2,
+            group: 3,
+            kv: "f16",
+            softcap: 3.0,
+            ..shape.clone()
+        },
+        Shape {
+            kv_heads: 1,
+            group: 2,
+            window: CHUNK + 9,
+            ..shape.clone()
+        },
+        // Not whole groups of columns.
+        Shape {
+            kv_heads: 2,
+            group: 1,
+            head_dim: 12,
+            rotated: 12,
+            ..shape
+        },
+    ];
+    for shape in cases {
+        let (case, ids) = (shape.case(), shape.ids(n));
+        let mut want = None;
+        for threads in [1, 2, 3, 4, 5, 7, 8] {
+            let mut session = case.open(&How {
+                threads,
+                ..How::default()
+            });
+            let what = format!("{} heads of {}, {threads} workers", shape.kv_heads, shape.head_dim);
+            session.dirty();
+            let mut logits = session.prefill(&ids[..n - DECODED]);
+            let decoded = session.decode(&ids[n - DECODED..]);
+            logits.extend(&decoded);
+            let want = want.get_or_insert_with(|| {
+                session.dirty();
+                let whole = session.prefill(&ids);
+                let tolerance = if shape.kv == "f16" { 2e-3 } else { FLOAT };
+                assert_close(&what, &whole, &session.interpret(&ids), tolerance);
+                whole
+            });
+            assert_same_bits(&what, &logits, want);
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One file an entry: the straight line of its steps, one function a layer.
 
+use ck_kernels::isa::chunks::CHUNK;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
@@ -177,6 +178,9 @@ fn describe(planned: &EntryLayout, index: usize, op: &Op, call: &Call) -> Vec<St
     if let Some(barrier) = planned.barriers[index] {
         lines.push(format!("  wait {}", reason(planned, barrier)));
     }
+    if let Some((why, _)) = halves(planned, index) {
+        lines.push(format!("  meet {why}"));
+    }
     lines
 }
 
@@ -225,6 +229,15 @@ pub(crate) fn division(step: &crate::schedule::Step) -> String {
     }
 }
 
+/// Why the workers meet within the step, in words, and the number whose divisors do not.
+pub(crate) fn halves(planned: &EntryLayout, index: usize) -> Option<(String, usize)> {
+    let step = &planned.entry.steps[index];
+    let heads = step.context_divided?;
+    let why =
+        format!("puts together what each found in chunks of {CHUNK} positions, unless their number divides {heads}");
+    Some((why, heads))
+}
+
 /// Why a barrier stands, in words.
 pub(crate) fn reason(planned: &EntryLayout, barrier: Barrier) -> String {
     let entry = &planned.entry;
@@ -268,12 +281,13 @@ fn uses(calls: &[Call]) -> TokenStream {
         Call::CacheValues(_) => "CacheValues",
         Call::SelectRow(_) => "SelectRow",
         Call::Attention(_) => "Attention",
+        Call::AttentionSplit(_) => "AttentionSplit",
         Call::AttentionProject(_) => "AttentionProject",
         Call::Project { .. } => "Project",
         Call::ProjectGlu(_) => "ProjectGlu",
     };
     let mut names: std::collections::BTreeSet<&str> = calls.iter().map(kernel).collect();
-    names.extend(has("AttentionProject").then_some("Attention"));
+    names.extend((has("AttentionProject") || has("AttentionSplit")).then_some("Attention"));
     names.extend(has("eps:").then_some("Norm"));
     names.extend(has("kind:").then_some("Gate"));
     names.extend(has("source:").then_some("Source"));

@@ -15,7 +15,7 @@ use crate::layout::Layout;
 use crate::report::Report;
 use names::Names;
 
-pub(crate) use entry::reason;
+pub(crate) use entry::{halves, reason};
 
 pub use write::{RuntimePath, write_runtime};
 
@@ -107,8 +107,9 @@ pub fn layout_hash(report: &Report) -> [u8; 32] {
         .for_each(|e| (e.plan, e.order) = (None, None));
     bare.totals.regions.iter_mut().for_each(|r| r.plan = None);
     bare.partitions.clear();
-    for barrier in bare.steps.iter_mut().filter_map(|s| s.barrier.as_mut()) {
-        barrier.reason.clear();
+    for step in &mut bare.steps {
+        let barriers = step.barrier.iter_mut().chain(&mut step.halves);
+        barriers.for_each(|barrier| barrier.reason.clear());
     }
     Sha256::digest(serde_json::to_vec(&bare).expect("a report is plain data")).into()
 }

@@ -262,6 +262,10 @@ impl<'a> Writer<'a> {
                 quote! { SelectRow { x: #x, out: #out, axis: #axis } }
             }
             Call::Attention(k) => self.attention(k, false),
+            Call::AttentionSplit(k) => {
+                let (attention, workspace) = (self.attention(&k.attention, false), self.workspace(&k.workspace));
+                quote! { AttentionSplit { attention: #attention, workspace: #workspace } }
+            }
             Call::AttentionProject(k) => {
                 let (attention, part) = (self.attention(&k.attention, true), self.part(&k.part));
                 let (workspace, axis) = (self.workspace(&k.workspace), axis(k.axis));

@@ -62,6 +62,9 @@ fn part(planned: &Planned, entry: &EntryLayout, row: &Step) -> Part {
             );
         }
     }
+    if let Some(barrier) = &row.halves {
+        body.push(field("within", &format!("another barrier: {}", barrier.reason)));
+    }
     let pairs: Vec<Pair> = entry
         .entry
         .in_place_pairs()

@@ -192,6 +192,16 @@ pub struct Attention {
     pub window: usize,
 }
 
+impl Attention {
+    /// Positions a query sees, itself included; `usize::MAX` for all.
+    pub fn visible(&self) -> usize {
+        match self.window {
+            0 => usize::MAX,
+            window => window,
+        }
+    }
+}
+
 /// What an op computes. Operands in the order given; `w` are weights.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpKind {

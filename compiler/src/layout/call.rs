@@ -36,6 +36,8 @@ pub enum Call {
     SelectRow(ops::SelectRow),
     /// See [`ops::Attention`].
     Attention(ops::Attention),
+    /// See [`ops::AttentionSplit`].
+    AttentionSplit(ops::AttentionSplit),
     /// See [`ops::AttentionProject`].
     AttentionProject(ops::AttentionProject),
     /// See [`ops::Project`].
@@ -79,6 +81,7 @@ impl Call {
             Call::CacheValues(k) => go.run(k),
             Call::SelectRow(k) => go.run(k),
             Call::Attention(k) => go.run(k),
+            Call::AttentionSplit(k) => go.run(k),
             Call::AttentionProject(k) => go.run(k),
             Call::ProjectGlu(k) => go.run(k),
             Call::Project {
@@ -110,6 +113,7 @@ impl Call {
             Call::CacheValues(_) => "cache_values",
             Call::SelectRow(_) => "select_row",
             Call::Attention(_) => "attention",
+            Call::AttentionSplit(_) => "attention_split",
             Call::AttentionProject(_) => "attention_project",
             Call::Project { .. } => "project",
             Call::ProjectGlu(_) => "project_glu",
@@ -235,7 +239,7 @@ impl Builder<'_> {
             out,
             scale: a.scale,
             softcap: a.softcap,
-            window: if a.window == 0 { usize::MAX } else { a.window },
+            window: a.visible(),
             axis,
         }
     }
@@ -414,7 +418,13 @@ impl Builder<'_> {
                 out: self.output(0),
                 axis,
             }),
-            OpKind::Attend(a) => Call::Attention(self.attention(a, self.output(0), axis)),
+            OpKind::Attend(a) => {
+                let attention = self.attention(a, self.output(0), axis);
+                match self.workspace() {
+                    Workspace { bytes: 0, .. } => Call::Attention(attention),
+                    workspace => Call::AttentionSplit(ops::AttentionSplit { attention, workspace }),
+                }
+            }
             OpKind::AttendProject { attention, bias } => Call::AttentionProject(ops::AttentionProject {
                 // The attention output stands in the rows of q until it is projected.
                 attention: self.attention(attention, self.input(0), axis),

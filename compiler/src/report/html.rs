@@ -222,17 +222,19 @@ fn sites(report: &Report) -> Vec<Sites<'_>> {
 fn waits(report: &Report) -> Vec<Wait<'_>> {
     let mut waits: Vec<Wait<'_>> = Vec::new();
     for s in &report.steps {
-        let Some(barrier) = &s.barrier else { continue };
-        let (step, reason) = (any_layer(&s.id), any_layer(&barrier.reason));
-        let same = |w: &&mut Wait<'_>| w.entry == s.entry && w.step == step && w.reason == reason;
-        match waits.iter_mut().find(same) {
-            Some(wait) => wait.count += 1,
-            None => waits.push(Wait {
-                entry: &s.entry,
-                step,
-                reason,
-                count: 1,
-            }),
+        let within = s.halves.iter().map(|b| (format!("within {}", any_layer(&s.id)), b));
+        for (step, barrier) in s.barrier.iter().map(|b| (any_layer(&s.id), b)).chain(within) {
+            let reason = any_layer(&barrier.reason);
+            let same = |w: &&mut Wait<'_>| w.entry == s.entry && w.step == step && w.reason == reason;
+            match waits.iter_mut().find(same) {
+                Some(wait) => wait.count += 1,
+                None => waits.push(Wait {
+                    entry: &s.entry,
+                    step,
+                    reason,
+                    count: 1,
+                }),
+            }
         }
     }
     waits

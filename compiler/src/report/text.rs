@@ -251,8 +251,11 @@ fn step(out: &mut String, s: &Step) -> fmt::Result {
             .as_ref()
             .map_or(String::new(), |p| format!("  {} in {} ns", p.kernels, p.nanoseconds)),
     )?;
-    match &s.barrier {
-        Some(barrier) => writeln!(out, "barrier {} {}  {}", s.entry, s.id, barrier.reason),
+    if let Some(barrier) = &s.barrier {
+        writeln!(out, "barrier {} {}  {}", s.entry, s.id, barrier.reason)?;
+    }
+    match &s.halves {
+        Some(barrier) => writeln!(out, "within  {} {}  {}", s.entry, s.id, barrier.reason),
         None => Ok(()),
     }
 }

@@ -150,7 +150,14 @@ pub fn accesses(graph: &Graph, op: &Op, axis: Axis, step: usize, workspace: bool
         OpKind::SelectRow => read(op.inputs[0], Pattern::All),
         OpKind::Attend(a) | OpKind::AttendProject { attention: a, .. } => {
             let q = op.inputs[0];
-            let pattern = heads(graph, op, axis, q).unwrap_or_else(|| own(q));
+            let even = Pattern::Even {
+                heads: graph.caches[a.cache.index()].kv_heads,
+            };
+            let pattern = match workspace {
+                // Whoever looks at a chunk for a head reads its query.
+                true if matches!(op.kind, OpKind::Attend(_)) => even,
+                _ => heads(graph, op, axis, q).unwrap_or_else(|| own(q)),
+            };
             let clobbers = matches!(op.kind, OpKind::AttendProject { .. });
             list.push(Access {
                 operand: Operand::Tensor(q),
@@ -159,9 +166,7 @@ pub fn accesses(graph: &Graph, op: &Op, axis: Axis, step: usize, workspace: bool
             });
             let pattern = match axis {
                 // One token's heads: a worker reads those that its own queries share.
-                Axis::Heads if graph.batch == 1 => Pattern::Even {
-                    heads: graph.caches[a.cache.index()].kv_heads,
-                },
+                Axis::Heads if graph.batch == 1 => even,
                 _ => Pattern::All,
             };
             for operand in [Operand::Keys(a.cache), Operand::Values(a.cache)] {

@@ -1,12 +1,21 @@
 //! What a step costs: scratch, arithmetic, bytes moved. Exact at the upper bounds of the symbols.
 
-use ck_kernels::ops::project_workspace;
+use ck_kernels::dtype::GROUP;
+use ck_kernels::ops::{project_workspace, split_workspace};
 use ck_kernels::partition::Axis;
 
 use crate::graph::{ActType, Graph, Op, OpKind, Rows, Source, TensorId, WeightId};
 
 /// Bytes of scratch of a step, all workers together.
 pub fn workspace(graph: &Graph, op: &Op, axis: Axis) -> usize {
+    if let OpKind::Attend(a) = &op.kind {
+        let head = graph.caches[a.cache.index()].head_dim;
+        // With several tokens there is enough to divide without the context.
+        return match graph.batch {
+            1 => split_workspace(a.heads, head, graph.context.next_multiple_of(GROUP), a.visible()),
+            _ => 0,
+        };
+    }
     let matrices = matrices(op);
     let Some(first) = matrices.first() else { return 0 };
     let (source_rows, tokens) = match &op.kind {

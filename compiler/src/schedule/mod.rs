@@ -39,6 +39,9 @@ pub struct Step {
     pub accesses: Vec<Access>,
     /// Bytes of scratch.
     pub workspace: usize,
+    /// If attention may divide its context: the number of key/value heads. Workers that do not divide it meet within the
+    /// step.
+    pub context_divided: Option<usize>,
 }
 
 /// A program over the shared state.
@@ -223,12 +226,17 @@ fn steps(graph: &Graph, division: Division, chosen: Option<&Chosen<'_>>) -> Vec<
             let (axis, extent) = division::divide(graph, &uses, op, division);
             let workspace = cost::workspace(graph, &graph.ops[op], axis);
             let accesses = accesses(graph, &graph.ops[op], axis, op, workspace > 0);
+            let context_divided = match &graph.ops[op].kind {
+                OpKind::Attend(a) if workspace > 0 => Some(graph.caches[a.cache.index()].kv_heads),
+                _ => None,
+            };
             Step {
                 op,
                 axis,
                 extent,
                 accesses,
                 workspace,
+                context_divided,
             }
         })
         .collect()

@@ -46,6 +46,8 @@ pub fn bases() -> Vec<(String, Report)> {
     let mut all = forms(TINY, None);
     all.extend(forms(SHAKESPEARE, None));
     all.extend(forms(SHAKESPEARE, Some((64, 3))));
+    // A context that attention divides.
+    all.extend(deep());
     for extra in EXTRAS {
         all.push((format!("{TINY} {extra}"), extended(TINY, extra, Flags::NONE)));
         all.push((
@@ -54,6 +56,18 @@ pub fn bases() -> Vec<(String, Report)> {
         ));
     }
     all
+}
+
+/// A context that attention divides.
+pub fn deep() -> Vec<(String, Report)> {
+    let text = std::fs::read_to_string(root().join(TINY)).unwrap();
+    let limits = "limits: {context: 64, batch: 16, max_positions: 128}";
+    assert!(text.contains(limits));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep.yaml");
+    let deeper = "limits: {context: 1024, batch: 16, max_positions: 1024}";
+    std::fs::write(&path, text.replace(limits, deeper)).unwrap();
+    forms(path.to_str().unwrap(), None)
 }
 
 /// What a description may say besides: memories that fit and that do not, budgets that are kept and that are not.

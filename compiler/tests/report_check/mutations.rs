@@ -555,6 +555,28 @@ const MUTATIONS: &[Mutation] = &[
     ("heads that belong to nobody", codes::RACE, |r| {
         recall(r, "heads/", "private")
     }),
+    ("a second half without a barrier", codes::PARTS, |r| {
+        r.steps.iter_mut().find(|s| s.halves.is_some())?.halves = None;
+        let decode = r.header.entries.iter_mut().find(|e| e.name == "decode")?;
+        Some(decode.barriers_unless -= 1)
+    }),
+    ("a second half of a kernel that has none", codes::PARTS, |r| {
+        let whole = |s: &&mut Step| s.entry == "decode" && s.kernel == "project";
+        let barrier = r.steps.iter().find_map(|s| s.halves.clone())?;
+        r.steps.iter_mut().find(whole)?.halves = Some(barrier);
+        let decode = r.header.entries.iter_mut().find(|e| e.name == "decode")?;
+        Some(decode.barriers_unless += 1)
+    }),
+    ("halves that other workers would have", codes::PARTS, |r| {
+        let step = r.steps.iter_mut().find(|s| s.halves.is_some())?;
+        Some(step.halves.as_mut()?.unless = Some(77))
+    }),
+    ("queries that are no equal parts", codes::PARTS, |r| {
+        let step = r.steps.iter_mut().find(|s| s.halves.is_some())?;
+        let query = step.inputs[0].clone();
+        step.parts.values_mut().for_each(|names| names.retain(|n| *n != query));
+        Some(step.parts.entry("even/77".into()).or_default().push(query))
+    }),
     ("in place by columns of what all read", codes::RACE, |r| {
         let step = r
             .steps

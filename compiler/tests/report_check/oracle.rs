@@ -32,6 +32,7 @@ fn touched(step: &Step, t: &Tensor, part: &str, ith: u64, nth: u64) -> Option<Ve
         return Some(vec![t.offset + own.start * head..t.offset + own.end * head]);
     }
     let (rows, cols) = (t.shape[0], t.shape[1]);
+    let granule = if kind == "even" { cols / granule } else { granule };
     let row = t.bytes / rows;
     if kind == "rows" {
         let own = split(rows, granule, ith, nth);
@@ -138,7 +139,11 @@ fn overlaps(r: &Report) -> bool {
 #[test]
 fn the_oracle_of_bytes_and_workers_finds_nothing_more() {
     let (mut accepted, mut raced, mut overlapped) = (0, 0, 0);
-    for (label, base) in forms(TINY, None).into_iter().chain(forms(TINY, Some((32, 3)))) {
+    for (label, base) in forms(TINY, None)
+        .into_iter()
+        .chain(forms(TINY, Some((32, 3))))
+        .chain(deep())
+    {
         let activations: Vec<usize> = (0..base.tensors.len())
             .filter(|i| base.tensors[*i].region == "activations")
             .collect();

@@ -1,7 +1,7 @@
 //! Attention at any depth.
 
 use ck_kernels::dtype::{ActType, GROUP};
-use ck_kernels::ops::{Attention, Cache, Slot};
+use ck_kernels::ops::{Attention, AttentionSplit, Cache, Slot, Workspace, split_workspace};
 use ck_kernels::partition::Axis;
 
 use super::{Bench, Speed};
@@ -37,13 +37,22 @@ impl Bench {
             cols: a.heads * a.head_dim,
             act: ActType::F32,
         };
-        let end = a.tokens * rows.stride();
+        let context = positions.next_multiple_of(GROUP);
+        let out = Slot {
+            offset: a.tokens * rows.stride(),
+            ..rows
+        };
+        let workspace = Workspace {
+            offset: 2 * out.offset,
+            bytes: split_workspace(a.heads, a.head_dim, context, usize::MAX),
+        };
+        let end = workspace.offset + workspace.bytes;
         let cache = Cache {
             k: 0,
             v: 0,
             kv_heads: a.kv_heads,
             head_dim: a.head_dim,
-            context: positions.next_multiple_of(GROUP),
+            context,
             act: ActType::F16,
         };
         let half = cache.half_bytes();
@@ -60,7 +69,7 @@ impl Bench {
             let w = unsafe { place.worker(seat, a.tokens, a.depth) };
             for layer in 0..layers {
                 let k = end + layer * 2 * half;
-                w.run(Attention {
+                let attention = Attention {
                     q: rows,
                     cache: Cache {
                         k,
@@ -68,12 +77,13 @@ impl Bench {
                         ..cache
                     },
                     heads: a.heads,
-                    out: rows,
+                    out,
                     scale: 1.0 / (a.head_dim as f32).sqrt(),
                     softcap: 0.0,
                     window: usize::MAX,
                     axis: Axis::Heads,
-                });
+                };
+                w.run(AttentionSplit { attention, workspace });
                 w.barrier();
             }
         };

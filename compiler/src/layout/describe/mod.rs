@@ -136,11 +136,17 @@ fn costs(about: &About<'_>) -> Costs {
 
 fn entry(layout: &Layout, planned: &EntryLayout, steps: &[Step]) -> Entry {
     let barriers = |kind: fn(&Barrier) -> bool| planned.barriers.iter().flatten().filter(|b| kind(b)).count() as u64;
+    let halves = planned
+        .entry
+        .steps
+        .iter()
+        .filter(|s| s.context_divided.is_some())
+        .count() as u64;
     let mut row = Entry {
         name: planned.entry.name.into(),
         steps: planned.entry.steps.len() as u64,
         barriers: barriers(Barrier::always),
-        barriers_unless: barriers(|b| !b.always()),
+        barriers_unless: barriers(|b| !b.always()) + halves,
         peak_bytes: planned.solution.peak,
         plan: (layout.kind == Kind::Packed).then(|| Plan::from(&planned.solution)),
         order: planned.order.map(step_order),

@@ -57,7 +57,7 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
             (
                 "barriers_unless",
                 entry.barriers_unless,
-                sum(|s| u64::from(stands(s, |unless| unless.is_some()))),
+                sum(|s| u64::from(stands(s, |unless| unless.is_some())) + u64::from(s.halves.is_some())),
             ),
             ("flops", entry.flops, sum(|s| s.flops)),
             ("bytes_read", entry.bytes_read, sum(|s| s.bytes_read)),

@@ -61,6 +61,9 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
                 say(place.clone(), message);
             }
         }
+        if let Some(wrong) = halves(step) {
+            say(format!("steps[{i}].halves"), wrong);
+        }
         scratch(view, i, say);
     }
 }
@@ -73,7 +76,7 @@ fn whole(step: &Step, tensor: &Tensor) -> bool {
     match step.kernel.as_str() {
         "select_row" => true,
         // Of a cache, in whole heads if it is that: see `Part::Even`.
-        "attention" | "attention_project" => tensor.entry.is_empty(),
+        "attention" | "attention_split" | "attention_project" => tensor.entry.is_empty(),
         kernel => axis == "columns" && WHOLE_ROWS.contains(&kernel),
     }
 }
@@ -86,6 +89,29 @@ fn by_heads(step: &Step) -> bool {
 /// Whether the tensor is a cache of so many heads.
 fn cached(tensor: &Tensor, heads: u64) -> bool {
     tensor.entry.is_empty() && tensor.shape.first() == Some(&heads)
+}
+
+/// Whether the tensor is the queries of the step's heads, which share so many heads of a cache.
+fn queries(step: &Step, tensor: &Tensor, heads: u64) -> bool {
+    let Partition::Axis { axis, length, .. } = &step.partition else {
+        return false;
+    };
+    let columns = tensor.shape.last().copied().unwrap_or(0);
+    axis == "heads" && length.is_multiple_of(heads) && columns.is_multiple_of((*length).max(1))
+}
+
+/// Where a kernel has two halves, its parts are what the first gives and the second takes; the workers meet between them.
+fn halves(step: &Step) -> Option<String> {
+    let split = step.kernel == "attention_split";
+    let even = |heads: u64| step.parts.contains_key(&Part::Even { heads }.to_string());
+    match &step.halves {
+        None if split => Some(format!("`{}` is done in two halves, and no barrier is said", step.id)),
+        Some(_) if !split => Some(format!("`{}` has no halves", step.kernel)),
+        Some(barrier) if !barrier.unless.is_some_and(even) => {
+            Some(format!("`{}` divides no such heads evenly", step.id))
+        }
+        _ => None,
+    }
 }
 
 /// Why a worker of this step cannot have this part of a tensor.
@@ -110,7 +136,9 @@ fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool)
             }
             _ => Some(format!("{length} {axis} are divided by {cut}, not by heads")),
         },
-        Part::Even { heads } if !cached(tensor, heads) => Some(format!("it is no cache of {heads} heads")),
+        Part::Even { heads } if !cached(tensor, heads) && !queries(step, tensor, heads) => {
+            Some(format!("it is neither a cache of {heads} heads nor their queries"))
+        }
         Part::Even { heads } if touch.writes || axis != "heads" || !length.is_multiple_of(heads) => {
             Some(format!("{length} {axis} are no equal parts of {heads} heads"))
         }
@@ -139,11 +167,12 @@ fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool)
     }
 }
 
-/// However many workers there are, each has scratch for itself: by rows a part a row, by columns an equal share.
+/// However many workers there are, each has scratch for itself: by rows a part a row, by heads a part a
+/// head, by columns an equal share.
 fn scratch(view: &View<'_>, index: usize, say: &mut Say<'_>) {
     let step = &view.report.steps[index];
     let owners = match &step.partition {
-        Partition::Axis { axis, length, .. } if axis == "rows" => *length,
+        Partition::Axis { axis, length, .. } if axis == "rows" || axis == "heads" => *length,
         Partition::Axis { axis, .. } if axis == "columns" => view.report.header.options.max_threads,
         _ => 1,
     };

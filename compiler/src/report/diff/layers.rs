@@ -100,7 +100,8 @@ impl Layers {
             s.inputs.iter_mut().for_each(name);
             s.outputs.iter_mut().for_each(name);
             s.in_place_of.iter_mut().for_each(name);
-            s.barrier.iter_mut().for_each(|b| words(&mut b.reason));
+            let barriers = s.barrier.iter_mut().chain(&mut s.halves);
+            barriers.for_each(|b| words(&mut b.reason));
         }
         for t in &mut report.tensors {
             name(&mut t.id);

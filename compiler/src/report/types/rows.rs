@@ -87,6 +87,9 @@ pub struct Step {
     /// The barrier before it, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barrier: Option<Barrier>,
+    /// The barrier within it, if some numbers of workers do it in two halves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halves: Option<Barrier>,
     /// What its matmuls are expected to do; absent if it has none, or the table of costs has no rates for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,

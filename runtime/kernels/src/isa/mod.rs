@@ -13,6 +13,7 @@ pub mod avx512;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod blocking;
 mod choices;
+pub mod chunks;
 #[cfg_attr(
     any(not(target_arch = "x86_64"), miri),
     allow(dead_code, reason = "only x86-64 has these features to look for")
@@ -29,6 +30,7 @@ pub use detect::{Features, IsaError, best, by_name, supported};
 
 use crate::dtype::{ALIGN, DType};
 use crate::ops::Gate;
+use chunks::{Chunk, Merge};
 
 /// A tier's matmuls by [`DType`], for `registry!`: the tier has a module `matmul_float` with a function for any
 /// [`crate::quant::Float`], and `matmul_quant` with one for any [`crate::quant::Block`].
@@ -66,8 +68,9 @@ pub struct Matmul {
 
 /// Attention of `tokens` consecutive tokens, with the queries of some of the heads that share a key/value head, over
 /// the cache of that one, causal: a query at position `p` sees positions `p.saturating_sub(window - 1)..=p`.
-/// Online softmax in tiles of positions aligned to absolute positions; scores are never stored beyond a tile, and one
-/// query's result does not depend on which other queries are in the call.
+/// Online softmax in tiles of positions aligned to absolute positions, begun anew in every chunk of them; what the
+/// chunks gave is put together in ascending order ([`chunks`]). Scores are never stored beyond a tile, and one query's
+/// result does not depend on which other queries are in the call, nor on who looks at which chunk.
 pub struct Attend {
     /// Queries, f32, the first head's first element of the first token; the heads follow each other.
     pub q: *const f32,
@@ -97,11 +100,8 @@ pub struct Attend {
     pub softcap: f32,
     /// Positions a query sees, itself included; `usize::MAX` for all.
     pub window: usize,
-}
-
-/// The positions that the query at `position` sees: itself and those before it, `window` at most.
-pub const fn visible(position: usize, window: usize) -> core::ops::Range<usize> {
-    position.saturating_sub(window.saturating_sub(1))..position + 1
+    /// If this is for one chunk of the cache, which, and where its part of the results goes. `out` is not written.
+    pub chunk: Option<Chunk>,
 }
 
 /// The primitives of one instruction set.
@@ -137,6 +137,8 @@ pub struct Isa {
     pub glu_row: unsafe fn(kind: Gate, gate: *const f32, up: *const f32, n: usize, out: *mut f32),
     /// See [`Attend`].
     pub attend: unsafe fn(&Attend),
+    /// See [`Merge`].
+    pub merge: unsafe fn(&Merge),
     /// `n` floats to IEEE halves, round to nearest even.
     pub to_f16: unsafe fn(x: *const f32, n: usize, out: *mut u16),
     /// What the primitives are measured against.

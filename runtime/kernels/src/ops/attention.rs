@@ -6,6 +6,7 @@ use super::rows::Rows;
 use super::{Cache, Ctx, Kernel, Slot};
 use crate::dtype::ActType;
 use crate::isa::Attend;
+use crate::isa::chunks::Chunk;
 use crate::partition::{Axis, split};
 
 /// Tokens of one piece of work under [`Axis::Heads`].
@@ -33,11 +34,11 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Attention of `heads`, which share a key/value head, for `tokens`.
+    /// Attention of `heads`, which share a key/value head, for `tokens`; if there is a chunk, what it gives of that.
     ///
     /// # Safety
-    /// As [`Kernel::run`]; the part belongs to this worker.
-    unsafe fn part(&self, ctx: &Ctx<'_>, heads: Range<usize>, tokens: Range<usize>) {
+    /// As [`Kernel::run`]; the part belongs to this worker. The chunk is as [`Attend`] wants it.
+    pub(super) unsafe fn part(&self, ctx: &Ctx<'_>, heads: Range<usize>, tokens: Range<usize>, chunk: Option<Chunk>) {
         if tokens.is_empty() || heads.is_empty() {
             return;
         }
@@ -62,13 +63,20 @@ impl Attention {
             scale: self.scale,
             softcap: self.softcap,
             window: self.window,
+            chunk,
         };
         // SAFETY: rows and heads were checked to be in the arena; positions up to the last query's are in the cache.
         unsafe { (ctx.isa.attend)(&attend) };
     }
 
+    /// Where the result of a head of the first token goes.
+    pub(super) fn out_of(&self, ctx: &Ctx<'_>, head: usize) -> *mut f32 {
+        let n = self.cache.head_dim;
+        Rows::f32(ctx, &self.out, ctx.tokens).at(0, head * n, n)
+    }
+
     /// Query heads that share a key/value head.
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         assert!(
             self.heads > 0 && self.heads.is_multiple_of(self.cache.kv_heads),
             "heads are shared evenly"
@@ -84,7 +92,7 @@ impl Attention {
         let group = self.group();
         for head in (0..self.heads).step_by(group) {
             // SAFETY: the caller's contract.
-            unsafe { self.part(ctx, head..head + group, tokens.clone()) };
+            unsafe { self.part(ctx, head..head + group, tokens.clone(), None) };
         }
     }
 
@@ -102,7 +110,7 @@ impl Attention {
             let first = tile / tiles * group + within;
             let token = tile % tiles * TILE;
             // SAFETY: the caller's contract; the shares of the workers are disjoint.
-            unsafe { self.part(ctx, first..first + heads, token..(token + TILE).min(ctx.tokens)) };
+            unsafe { self.part(ctx, first..first + heads, token..(token + TILE).min(ctx.tokens), None) };
             share.start += heads;
         }
     }

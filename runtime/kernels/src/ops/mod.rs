@@ -7,6 +7,7 @@
 
 pub mod activation;
 mod attention;
+mod attention_split;
 mod cache;
 mod elementwise;
 mod embed;
@@ -23,6 +24,7 @@ mod select;
 mod source;
 
 pub use attention::Attention;
+pub use attention_split::{AttentionSplit, split_workspace};
 pub use cache::{CacheKeys, CacheValues};
 pub use elementwise::{Add, Glu};
 pub use embed::Embed;
@@ -295,4 +297,16 @@ pub trait Kernel {
     ///   construction; between kernels the compiler's plan and barriers guarantee it.
     /// - `ctx.isa` is supported by this CPU.
     unsafe fn run(&self, ctx: &Ctx<'_>);
+
+    /// Whether this call has a second half, which begins when every worker is through [`Kernel::run`]. All workers say the
+    /// same.
+    fn halves(&self, _ctx: &Ctx<'_>) -> bool {
+        false
+    }
+
+    /// Computes this worker's part of the second half.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`], which every worker has left.
+    unsafe fn run_second(&self, _ctx: &Ctx<'_>) {}
 }

@@ -132,7 +132,7 @@ impl Arena {
         let mut memory = Aligned::new(self.bytes.len());
         memory.bytes_mut().copy_from_slice(&self.bytes);
         let base = Base(memory.bytes_mut().as_mut_ptr(), self.bytes.len());
-        for kernel in kernels {
+        for (kernel, second) in kernels.iter().flat_map(|kernel| [(kernel, false), (kernel, true)]) {
             std::thread::scope(|scope| {
                 for ith in 0..nth {
                     let base = &base;
@@ -149,7 +149,13 @@ impl Arena {
                             row: call.row,
                         };
                         // SAFETY: the memory lives longer than the scope; `isa` is one of the supported ones.
-                        unsafe { kernel.run(&ctx) };
+                        unsafe {
+                            match second {
+                                false => kernel.run(&ctx),
+                                true if kernel.halves(&ctx) => kernel.run_second(&ctx),
+                                true => {}
+                            }
+                        };
                     });
                 }
             });

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::chunks::Merge;
 use super::vector::{self, entry_points};
 use super::{Attend, Isa, Peak, matmuls};
 use crate::dtype::registry;
@@ -29,6 +30,7 @@ pub static AVX2: Isa = Isa {
     add_row,
     glu_row,
     attend,
+    merge,
     to_f16,
     peak: Peak {
         float: peak::float,

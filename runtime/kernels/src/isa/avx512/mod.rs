@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::__mmask16;
 
+use super::chunks::Merge;
 use super::vector::{self, entry_points};
 use super::{Attend, Isa, Peak, matmuls};
 use crate::dtype::{GROUP, registry};
@@ -42,6 +43,7 @@ pub(super) const TABLE: Isa = Isa {
     add_row,
     glu_row,
     attend,
+    merge,
     to_f16,
     peak: Peak {
         float: peak::float,

@@ -2,6 +2,7 @@
 
 use core::arch::aarch64::*;
 
+use super::chunks::Merge;
 use super::vector::{self, entry_points};
 use super::{Attend, Isa, Peak, matmuls};
 use crate::dtype::{GROUP, registry};
@@ -30,6 +31,7 @@ pub static NEON: Isa = Isa {
     add_row,
     glu_row,
     attend,
+    merge,
     to_f16,
     peak: Peak {
         float: peak::float,

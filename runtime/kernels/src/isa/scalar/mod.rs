@@ -25,6 +25,7 @@ pub static SCALAR: Isa = Isa {
     add_row: elementwise::add_row,
     glu_row: elementwise::glu_row,
     attend: attend::attend,
+    merge: attend::merge,
     to_f16: elementwise::to_f16,
     peak: Peak {
         float: peak::float,

@@ -4,38 +4,44 @@
 //! its loads. What is computed for one query never depends on the others: a lane of a score adds up over the head in
 //! order, a value is added position by position in order, and positions a query does not see are left out, not
 //! multiplied by zero (they may hold anything).
+//!
+//! Every chunk of positions begins anew: whoever looks at it need not know those before. A call over several of them
+//! puts them together as it comes along, one over a single chunk has nothing to put together.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
+use super::part::{Part, begin, copy, divide, join};
 use super::{LANES, Pack, exp, keep, load_half_first, tanh};
-use crate::isa::{Attend, visible};
+use crate::isa::Attend;
+use crate::isa::chunks::{CHUNK, MAX_HEAD, PART_VALUES, PART_WEIGHTS};
 
 /// Positions of a tile; tiles start at multiples of it.
 const TILE: usize = 64;
-/// Elements of the largest head.
-const MAX_HEAD: usize = 256;
 /// Queries that share loads.
 const QUERIES: usize = 4;
 /// Queries that pass a tile before the next one comes: their states stay in the L2 cache.
 const ROWS: usize = 64;
+/// The same of a call of few queries: their states are small enough for the stack not to be walked page by page.
+const FEW: usize = 8;
+/// By how much a score may exceed what weights are relative to: no weight is above `exp` of that, and what came before is
+/// rarely worth shrinking.
+const SLACK: f32 = 8.0;
 
 /// Online softmax of one query.
 #[repr(align(64))]
-struct State {
+pub(in crate::isa) struct State {
     /// Scores of a tile, then their weights.
-    weights: [f32; TILE],
-    /// Weighted values so far; as many as a head has elements.
-    sums: [f32; MAX_HEAD],
-    /// Weights so far, by lane.
-    total: [f32; LANES],
-    /// Largest score so far.
-    max: f32,
+    weights: [MaybeUninit<f32>; TILE],
+    /// The chunk so far.
+    own: Part,
+    /// The chunks before, if the call is for several.
+    found: Part,
     /// The query.
     query: *const f32,
     /// Where its result goes.
     out: *mut f32,
-    /// The positions that it sees.
+    /// The positions of the call that it sees.
     visible: Range<usize>,
 }
 
@@ -43,7 +49,8 @@ impl State {
     /// Of row `row` of the call.
     ///
     /// # Safety
-    /// As [`attend`]; there is such a row.
+    /// As [`pass`]; there is such a row.
+    #[inline(always)]
     unsafe fn new(a: &Attend, row: usize) -> State {
         let (token, head) = (row / a.heads, row % a.heads * a.head_dim);
         // SAFETY: the head of a token of the call.
@@ -54,13 +61,12 @@ impl State {
             )
         };
         State {
-            weights: [0.0; TILE],
-            sums: [0.0; MAX_HEAD],
-            total: [0.0; LANES],
-            max: f32::NEG_INFINITY,
+            weights: [MaybeUninit::uninit(); TILE],
+            own: Part::uninit(),
+            found: Part::uninit(),
             query,
             out,
-            visible: visible(a.pos + token, a.window),
+            visible: a.seen(token),
         }
     }
 
@@ -70,15 +76,48 @@ impl State {
         let hi = self.visible.end.saturating_sub(start).min(TILE);
         if lo < hi { lo..hi } else { 0..0 }
     }
+
+    /// The tile's scores or weights.
+    fn weights(&mut self) -> *mut f32 {
+        self.weights.as_mut_ptr().cast()
+    }
 }
 
-/// See [`Attend`]. `KEYS` and `DIMS` are tiles of keys and packs of a value held in registers for [`QUERIES`] queries,
-/// `KEYS1` and `DIMS1` for one.
+/// The work of a call, with a place for the states.
+pub(in crate::isa) type Pass = unsafe fn(&Attend, &mut [MaybeUninit<State>]);
+
+/// See [`Attend`]; all the work is `pass`'s.
+///
+/// # Safety
+/// As [`pass`].
+pub(in crate::isa) unsafe fn attend(a: &Attend, pass: Pass) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match a.tokens * a.heads <= FEW {
+            true => on_stack::<FEW>(a, pass),
+            false => on_stack::<ROWS>(a, pass),
+        }
+    }
+}
+
+/// With as many states on the stack, which the compiler touches page by page: not in one frame with any other number.
+///
+/// # Safety
+/// As [`pass`].
+#[inline(never)]
+unsafe fn on_stack<const N: usize>(a: &Attend, pass: Pass) {
+    let mut states = [const { MaybeUninit::<State>::uninit() }; N];
+    // SAFETY: the caller's contract.
+    unsafe { pass(a, &mut states) };
+}
+
+/// As many queries at a time as there is place for. `KEYS` and `DIMS` are tiles of keys and packs of a value held in
+/// registers for [`QUERIES`] queries, `KEYS1` and `DIMS1` for one.
 ///
 /// # Safety
 /// As [`Pack`], and as [`crate::isa::scalar::attend::attend`]. `HALF` is `a.half`.
 #[inline(always)]
-pub(in crate::isa) unsafe fn attend<
+pub(in crate::isa) unsafe fn pass<
     P: Pack,
     const HALF: bool,
     const KEYS: usize,
@@ -87,35 +126,43 @@ pub(in crate::isa) unsafe fn attend<
     const DIMS1: usize,
 >(
     a: &Attend,
+    states: &mut [MaybeUninit<State>],
 ) {
     assert!(a.head_dim <= MAX_HEAD, "a head has at most 256 elements");
-    let mut states = [const { MaybeUninit::<State>::uninit() }; ROWS];
-    let all = a.tokens * a.heads;
-    for row in (0..all).step_by(ROWS) {
-        let rows = ROWS.min(all - row);
+    let (all, most) = (a.tokens * a.heads, states.len());
+    for row in (0..all).step_by(most) {
+        let rows = most.min(all - row);
         for (i, state) in states[..rows].iter_mut().enumerate() {
             // SAFETY: `row + i < all`.
-            state.write(unsafe { State::new(a, row + i) });
+            unsafe { begin::<P>(state.write(State::new(a, row + i)).own.at_mut(), a.head_dim) };
         }
         // SAFETY: the first `rows` states have just been written.
         let states = unsafe { core::slice::from_raw_parts_mut(states.as_mut_ptr().cast::<State>(), rows) };
         // Both ends of what is seen grow from row to row.
         let (first, last) = (states[0].visible.start, states[rows - 1].visible.end);
-        for start in (first / TILE * TILE..last).step_by(TILE) {
-            let (shared, single) = states.as_chunks_mut::<QUERIES>();
-            // SAFETY: the caller's contract.
-            unsafe {
-                for states in shared {
-                    block::<P, HALF, QUERIES, KEYS, DIMS, DIMS1>(a, start, states);
-                }
-                for state in single {
-                    block::<P, HALF, 1, KEYS1, DIMS1, DIMS1>(a, start, core::array::from_mut(state));
+        for chunk in first / CHUNK..last.div_ceil(CHUNK) {
+            let (from, to) = (first.max(chunk * CHUNK), last.min((chunk + 1) * CHUNK));
+            for start in (from / TILE * TILE..to).step_by(TILE) {
+                let (shared, single) = states.as_chunks_mut::<QUERIES>();
+                // SAFETY: the caller's contract.
+                unsafe {
+                    for states in shared {
+                        block::<P, HALF, QUERIES, KEYS, DIMS, DIMS1>(a, start, states);
+                    }
+                    for state in single {
+                        block::<P, HALF, 1, KEYS1, DIMS1, DIMS1>(a, start, core::array::from_mut(state));
+                    }
                 }
             }
-        }
-        for state in states {
-            // SAFETY: the query of this row is not needed any more.
-            unsafe { finish::<P>(a, state) };
+            for (i, state) in states.iter_mut().enumerate() {
+                // SAFETY: the caller's contract; the queries have passed all of the chunk that they see.
+                unsafe {
+                    match &a.chunk {
+                        Some(part) => copy::<P>(part.out.add((row + i) * part.stride), state.own.at(), a.head_dim),
+                        None => close::<P>(a, state, chunk),
+                    }
+                }
+            }
         }
     }
 }
@@ -123,7 +170,7 @@ pub(in crate::isa) unsafe fn attend<
 /// Some queries and the tile at `start`.
 ///
 /// # Safety
-/// As [`attend`].
+/// As [`pass`].
 #[inline(always)]
 unsafe fn block<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize, const DIMS: usize, const DIMS1: usize>(
     a: &Attend,
@@ -165,18 +212,32 @@ unsafe fn block<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize, co
     }
 }
 
-/// Writes the result of a query that has seen all tiles.
+/// Ends `chunk`: puts what the query found there to what it found before, and writes the result if it sees nothing behind.
 ///
 /// # Safety
-/// As [`attend`]; the query is not needed any more.
+/// As [`pass`]; the query has passed the tiles of the chunk.
 #[inline(always)]
-unsafe fn finish<P: Pack>(a: &Attend, state: &State) {
-    // SAFETY: a head's packs are inside `sums`, and `out` has a head's elements.
+unsafe fn close<P: Pack>(a: &Attend, state: &mut State, chunk: usize) {
+    let n = a.head_dim;
+    let (first, last) = (state.visible.start / CHUNK, (state.visible.end - 1) / CHUNK);
+    if !(first..=last).contains(&chunk) {
+        return;
+    }
+    let (own, found) = (state.own.at_mut(), state.found.at_mut());
+    // SAFETY: parts of a head's elements, and `out` has room for these.
     unsafe {
-        let total = P::splat(P::load(state.total.as_ptr()).sum());
-        for d in (0..a.head_dim).step_by(LANES) {
-            let y = P::load(state.sums.as_ptr().add(d)).div(total);
-            y.store_first(state.out.add(d), (a.head_dim - d).min(LANES));
+        if first == last {
+            return divide::<P>(own, n, state.out);
+        }
+        if chunk == first {
+            copy::<P>(found, own, n);
+        } else {
+            join::<P>(found, own, n);
+        }
+        if chunk == last {
+            divide::<P>(found, n, state.out);
+        } else {
+            begin::<P>(own, n);
         }
     }
 }
@@ -216,7 +277,7 @@ unsafe fn load_first<P: Pack, const HALF: bool>(base: *const u8, i: usize, n: us
 /// Dot products of `Q` queries with the keys of `groups` (of `LANES` positions) of the tile at `start`.
 ///
 /// # Safety
-/// As [`attend`]; the groups are in the cache.
+/// As [`pass`]; the groups are in the cache.
 #[inline(always)]
 unsafe fn score<P: Pack, const HALF: bool, const Q: usize, const KEYS: usize>(
     a: &Attend,
@@ -268,13 +329,14 @@ unsafe fn score_groups<P: Pack, const HALF: bool, const Q: usize, const KEYS: us
         }
         for (state, dots) in states.iter_mut().zip(dots) {
             for (j, dot) in dots.into_iter().enumerate() {
-                dot.store(state.weights.as_mut_ptr().add((g + j) * LANES));
+                dot.store(state.weights().add((g + j) * LANES));
             }
         }
     }
 }
 
-/// Turns the dot products of the tile's positions `seen` into weights, and shrinks what came before to the new maximum.
+/// Turns the dot products of the tile's positions `seen` into weights. What they are relative to is the largest score so
+/// far or up to [`SLACK`] below it: what came before has to shrink only where a score is above that.
 ///
 /// # Safety
 /// As [`Pack`].
@@ -284,11 +346,12 @@ unsafe fn weigh<P: Pack>(a: &Attend, state: &mut State, seen: &Range<usize>) {
         return;
     }
     let groups = seen.start / LANES..seen.end.div_ceil(LANES);
-    let weights = state.weights.as_mut_ptr();
-    // SAFETY: the groups are inside the tile, a head's packs inside `sums`.
+    let weights = state.weights();
+    let own = state.own.at_mut();
+    // SAFETY: the groups are inside the tile, a head's packs inside its part.
     unsafe {
         let nothing = P::splat(f32::NEG_INFINITY);
-        let mut max = nothing;
+        let mut top = nothing;
         for g in groups.clone() {
             let at = weights.add(g * LANES);
             let mut score = P::load(at).mul(P::splat(a.scale));
@@ -300,32 +363,32 @@ unsafe fn weigh<P: Pack>(a: &Attend, state: &mut State, seen: &Range<usize>) {
             let hi = (seen.end - g * LANES).min(LANES);
             score = keep(score, lo, hi, nothing);
             score.store(at);
-            max = score.max(max);
+            top = score.max(top);
         }
-        let max = max.largest().max(state.max);
-        let shrink = exp(P::splat(state.max).sub(P::splat(max)));
-        let mut total = P::load(state.total.as_ptr()).mul(shrink);
+        let top = top.largest();
+        if top > *own + SLACK {
+            let shrink = exp(P::splat(*own - top));
+            for i in (PART_WEIGHTS..PART_VALUES + a.head_dim).step_by(LANES) {
+                P::load(own.add(i)).mul(shrink).store(own.add(i));
+            }
+            *own = top;
+        }
+        let base = P::splat(*own);
+        let mut total = P::load(own.add(PART_WEIGHTS));
         for g in groups {
             let at = weights.add(g * LANES);
-            let weight = exp(P::load(at).sub(P::splat(max)));
+            let weight = exp(P::load(at).sub(base));
             weight.store(at);
             total = total.add(weight);
         }
-        total.store(state.total.as_mut_ptr());
-        if max != state.max {
-            for d in (0..a.head_dim).step_by(LANES) {
-                let at = state.sums.as_mut_ptr().add(d);
-                P::load(at).mul(shrink).store(at);
-            }
-        }
-        state.max = max;
+        total.store(own.add(PART_WEIGHTS));
     }
 }
 
 /// Adds the values of the tile's `positions`, weighted.
 ///
 /// # Safety
-/// As [`attend`]; the positions are in the cache, and every query sees them.
+/// As [`pass`]; the positions are in the cache, and every query sees them.
 #[inline(always)]
 unsafe fn add_values<P: Pack, const HALF: bool, const Q: usize, const DIMS: usize>(
     a: &Attend,
@@ -338,7 +401,7 @@ unsafe fn add_values<P: Pack, const HALF: bool, const Q: usize, const DIMS: usiz
     }
     let whole = a.head_dim / LANES * LANES;
     let mut d = 0;
-    // SAFETY: the packs are inside a value and inside `sums`.
+    // SAFETY: the packs are inside a value and inside the part.
     unsafe {
         while d + DIMS * LANES <= whole {
             add_packs::<P, HALF, Q, DIMS>(a, start, positions.clone(), states, d, LANES);
@@ -372,7 +435,7 @@ unsafe fn add_packs<P: Pack, const HALF: bool, const Q: usize, const DIMS: usize
         let mut sums = [[P::splat(0.0); DIMS]; Q];
         for (sums, state) in sums.iter_mut().zip(states.iter()) {
             for (j, sum) in sums.iter_mut().enumerate() {
-                *sum = P::load(state.sums.as_ptr().add(d + j * LANES));
+                *sum = P::load(state.own.at().add(PART_VALUES + d + j * LANES));
             }
         }
         for p in positions {
@@ -386,7 +449,7 @@ unsafe fn add_packs<P: Pack, const HALF: bool, const Q: usize, const DIMS: usize
                 };
             }
             for (sums, state) in sums.iter_mut().zip(states.iter()) {
-                let weight = P::splat(*state.weights.get_unchecked(p));
+                let weight = P::splat(*state.weights.as_ptr().cast::<f32>().add(p));
                 for (sum, value) in sums.iter_mut().zip(values) {
                     *sum = weight.fma(value, *sum);
                 }
@@ -394,7 +457,7 @@ unsafe fn add_packs<P: Pack, const HALF: bool, const Q: usize, const DIMS: usize
         }
         for (sums, state) in sums.iter().zip(states.iter_mut()) {
             for (j, sum) in sums.iter().enumerate() {
-                sum.store(state.sums.as_mut_ptr().add(d + j * LANES));
+                sum.store(state.own.at_mut().add(PART_VALUES + d + j * LANES));
             }
         }
     }

@@ -6,6 +6,7 @@
 pub(super) mod attend;
 pub(super) mod elementwise;
 pub(super) mod norm;
+pub(super) mod part;
 
 use crate::math::coefficients::*;
 
@@ -163,16 +164,23 @@ macro_rules! entry_points {
         }
 
         /// See [`Attend`].
-        #[target_feature(enable = $features)]
         unsafe fn attend(a: &Attend) {
+            // SAFETY: the caller's contract.
+            unsafe { vector::attend::attend(a, if a.half { pass::<true> } else { pass::<false> }) }
+        }
+
+        /// See [`vector::attend::pass`].
+        #[target_feature(enable = $features)]
+        unsafe fn pass<const HALF: bool>(a: &Attend, states: &mut [core::mem::MaybeUninit<vector::attend::State>]) {
             // SAFETY: the features are on; the rest is the caller's contract.
-            unsafe {
-                if a.half {
-                    vector::attend::attend::<$pack, true, $keys, $dims, $keys1, $dims1>(a);
-                } else {
-                    vector::attend::attend::<$pack, false, $keys, $dims, $keys1, $dims1>(a);
-                }
-            }
+            unsafe { vector::attend::pass::<$pack, HALF, $keys, $dims, $keys1, $dims1>(a, states) }
+        }
+
+        /// See [`Merge`].
+        #[target_feature(enable = $features)]
+        unsafe fn merge(m: &Merge) {
+            // SAFETY: the features are on; the rest is the caller's contract.
+            unsafe { vector::part::merge::<$pack>(m) }
         }
     };
 }
