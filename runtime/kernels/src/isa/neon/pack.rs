@@ -88,6 +88,9 @@ impl Pack for Quads {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(_p: *const u8) {}
+
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the trait's contract.
         unsafe { store(p, LANES, self.0) }

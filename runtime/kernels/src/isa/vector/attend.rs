@@ -18,6 +18,8 @@ use crate::isa::chunks::{CHUNK, MAX_HEAD, PART_VALUES, PART_WEIGHTS};
 
 /// Positions of a tile; tiles start at multiples of it.
 const TILE: usize = 64;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Queries that share loads.
 const QUERIES: usize = 4;
 /// Queries that pass a tile before the next one comes: their states stay in the L2 cache.
@@ -274,6 +276,20 @@ unsafe fn load_first<P: Pack, const HALF: bool>(base: *const u8, i: usize, n: us
     }
 }
 
+/// Asks for the lines of as many elements of the next tile, from element `element` of a cache, as a step over this one uses.
+///
+/// # Safety
+/// As [`Pack`]. Nothing need be there.
+#[inline(always)]
+unsafe fn prefetch<P: Pack, const HALF: bool>(base: *const u8, element: usize, elements: usize) {
+    let size = if HALF { size_of::<u16>() } else { size_of::<f32>() };
+    let at = base.wrapping_add(element * size);
+    for byte in (0..elements * size).step_by(LINE) {
+        // SAFETY: the caller's contract.
+        unsafe { P::prefetch(at.wrapping_add(byte)) };
+    }
+}
+
 /// Dot products of `Q` queries with the keys of `groups` (of `LANES` positions) of the tile at `start`.
 ///
 /// # Safety
@@ -320,6 +336,8 @@ unsafe fn score_groups<P: Pack, const HALF: bool, const Q: usize, const KEYS: us
             for (j, key) in keys.iter_mut().enumerate() {
                 *key = load::<P, HALF>(a.k, base + j * tile + d * LANES);
             }
+            let next = base + TILE / LANES * tile + d * KEYS * LANES;
+            prefetch::<P, HALF>(a.k, next, KEYS * LANES);
             for (dots, state) in dots.iter_mut().zip(states.iter()) {
                 let x = P::splat(*state.query.add(d));
                 for (dot, key) in dots.iter_mut().zip(keys) {
@@ -448,6 +466,7 @@ unsafe fn add_packs<P: Pack, const HALF: bool, const Q: usize, const DIMS: usize
                     load_first::<P, HALF>(a.v, row + j * LANES, n)
                 };
             }
+            prefetch::<P, HALF>(a.v, row + TILE * a.head_dim, DIMS * LANES);
             for (sums, state) in sums.iter_mut().zip(states.iter()) {
                 let weight = P::splat(*state.weights.as_ptr().cast::<f32>().add(p));
                 for (sum, value) in sums.iter_mut().zip(values) {

@@ -25,6 +25,8 @@ pub(super) trait Pack: Copy {
     /// The first `n` lanes, `n <= LANES`; the others are 0.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
     unsafe fn load_half(p: *const u16) -> Self;
+    /// Asks for the cache line at `p`, if the instruction set can; nothing need be there.
+    unsafe fn prefetch(p: *const u8);
     unsafe fn store(self, p: *mut f32);
     unsafe fn store_first(self, p: *mut f32, n: usize);
     /// Rounds to nearest even.
