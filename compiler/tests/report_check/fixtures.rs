@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ck_kernels::isa::chunks::CHUNK;
 use ckc::compile::{self, Options};
 use ckc::fuse::Flags;
 use ckc::layout::Kind;
@@ -65,8 +66,8 @@ pub fn deep() -> Vec<(String, Report)> {
     assert!(text.contains(limits));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep.yaml");
-    let deeper = "limits: {context: 1024, batch: 16, max_positions: 1024}";
-    std::fs::write(&path, text.replace(limits, deeper)).unwrap();
+    let deeper = format!("limits: {{context: {0}, batch: 16, max_positions: {0}}}", 2 * CHUNK);
+    std::fs::write(&path, text.replace(limits, &deeper)).unwrap();
     forms(path.to_str().unwrap(), None)
 }
 
