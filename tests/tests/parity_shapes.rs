@@ -349,10 +349,11 @@ fn a_context_of_several_chunks_gives_the_same_bits_with_any_number_of_workers() 
             ..shape
         },
     ];
-    for shape in cases {
+    for (i, shape) in cases.into_iter().enumerate() {
         let (case, ids) = (shape.case(), shape.ids(n));
         let mut want = None;
-        for threads in [1, 2, 3, 4, 5, 7, 8] {
+        let workers: &[usize] = if i == 0 { &[1, 2, 3, 4, 5, 6, 7, 8] } else { &[1, 3, 8] };
+        for &threads in workers {
             let mut session = case.open(&How {
                 threads,
                 ..How::default()

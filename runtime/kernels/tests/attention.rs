@@ -66,7 +66,6 @@ impl Data {
     fn new(case: &Case) -> Data {
         let mut rng = common::Rng::new(case.seed);
         let (n, seen) = (case.head_dim, case.pos + case.tokens);
-        let context = seen.next_multiple_of(16);
         let mut round = |n| -> Vec<f32> {
             let x = rng.floats(n);
             x.into_iter()
@@ -80,6 +79,12 @@ impl Data {
                 .collect()
         };
         let (q, keys, values) = (round(case.tokens * case.heads * n), round(seen * n), round(seen * n));
+        Data::of(case, q, keys, values)
+    }
+
+    fn of(case: &Case, q: Vec<f32>, keys: Vec<f32>, values: Vec<f32>) -> Data {
+        let (n, seen) = (case.head_dim, case.pos + case.tokens);
+        let context = seen.next_multiple_of(16);
         let mut tiled = vec![f32::NAN; context * n];
         let mut rows = tiled.clone();
         for p in 0..seen {
@@ -280,5 +285,34 @@ fn scores_far_apart_stay_finite() {
     let want = data.expected(&case);
     for isa in supported() {
         assert_close(isa.name, &data.attend(isa, &case, &[6]), &want, 1e-2);
+    }
+}
+
+/// Slowly enough for weights to stay relative to what is no longer the largest score, and so far that they overflow if they
+/// always did; and the other way round.
+#[test]
+fn scores_that_climb_and_fall_over_several_chunks_are_weighed_right() {
+    let case = Case {
+        head_dim: 8,
+        heads: 5,
+        pos: 2 * CHUNK + 70,
+        tokens: 1,
+        window: usize::MAX,
+        softcap: 0.0,
+        half: false,
+        seed: 3,
+    };
+    for step in [0.06, 0.15, -0.06] {
+        let random = Data::new(&case);
+        let key = |p: usize| [p as f32 * step; 8];
+        let keys = (0..=case.pos).flat_map(key).collect();
+        let q = vec![1.0 / 5.6; random.q.len()];
+        let data = Data::of(&case, q, keys, random.values);
+        let want = data.expected(&case);
+        for isa in supported() {
+            let got = data.attend(isa, &case, &[1]);
+            assert_close(isa.name, &got, &want, 1e-3);
+            assert_eq!(bits(&got), bits(&data.attend_chunks(isa, &case)), "{}", isa.name);
+        }
     }
 }
