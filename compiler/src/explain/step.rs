@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ck_kernels::isa::chunks::CHUNK;
+
 use super::Part;
 use crate::compile::Planned;
 use crate::fuse::{Flag, Reason, Site};
@@ -63,7 +65,11 @@ fn part(planned: &Planned, entry: &EntryLayout, row: &Step) -> Part {
         }
     }
     if let Some(barrier) = &row.halves {
-        body.push(field("within", &format!("another barrier: {}", barrier.reason)));
+        let pieces = format!("by heads and by context, if a token sees more than {CHUNK} positions");
+        body.push(field(
+            "within",
+            &format!("divided {pieces}; then another barrier: {}", barrier.reason),
+        ));
     }
     let pairs: Vec<Pair> = entry
         .entry
