@@ -104,9 +104,9 @@ fn a_program_gives_the_same_bits_on_aarch64() {
         eprintln!("not run: {missing} is absent");
         return;
     }
-    let crate_dir = root().join("generated/shakespeare");
-    let manifest = crate_dir.join("Cargo.toml").display().to_string();
+    let manifest = root().join("generated/shakespeare/Cargo.toml").display().to_string();
     let dir = tempfile::tempdir().unwrap();
+    let weights = ck_tests::pack_shipped(dir.path());
     cargo(&["build", "--release", "--manifest-path", &manifest, "--target", TARGET]);
     let runner = built().join(TARGET).join("release/shakespeare");
     let ids: Vec<u32> = (1..=40).map(|i| i * 37 % 1024).collect();
@@ -124,11 +124,7 @@ fn a_program_gives_the_same_bits_on_aarch64() {
             "2",
             "--out",
         ]);
-        command
-            .arg(&file)
-            .arg("--weights")
-            .arg(crate_dir.join("shakespeare.ckw"))
-            .env("CKC_ISA", isa);
+        command.arg(&file).arg("--weights").arg(&weights).env("CKC_ISA", isa);
         said(&mut command);
         let bytes = std::fs::read(file).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -139,7 +135,7 @@ fn a_program_gives_the_same_bits_on_aarch64() {
             isa: Some(isa.into()),
             ..Default::default()
         };
-        let mut runner = shakespeare::Runner::open(crate_dir.join("shakespeare.ckw"), config).ok()?;
+        let mut runner = shakespeare::Runner::open(&weights, config).ok()?;
         let mut logits = Vec::new();
         let (prompt, rest) = ids.split_at(32);
         runner
