@@ -2,9 +2,9 @@
 //! and [`Activations`].
 //!
 //! A square is 32 tokens by 32 rows of weights: four tiles of sums in registers, through a chunk of K. The weights of a
-//! panel, two groups of rows, are made tiles once for all tokens that pass; they stay in the L1 cache. Activations come
-//! from the L2 cache, and so do the sums, which wait in a place of their own between chunks. None of this changes a
-//! result: sums are taken in order of K, and an f32 is stored and loaded as it is.
+//! panel, two groups of rows, are made tiles once for all tokens that pass. Activations come from the L2 cache, and so do
+//! the sums, which wait in a place of their own between chunks. None of this changes a result: sums are taken in order of
+//! K, and an f32 is stored and loaded as it is.
 //!
 //! Nobody waits for anybody: while squares of one panel are multiplied, the next one's tiles are made, the packed weights
 //! of the one behind that are fetched, and so are the activations of the next chunk of K.
