@@ -57,6 +57,15 @@ pub enum Fix {
 pub trait Fixed: Scales {
     /// Of the sums.
     const FIX: Fix;
+
+    /// What weights are stored too large by.
+    const BIAS: i32 = match Self::FIX {
+        Fix::Whole(by) | Fix::Halves(by) => -by,
+        Fix::None | Fix::Scaled => 0,
+    };
+
+    /// Whether each half of 32 columns has a scale of its own.
+    const HALVED: bool = matches!(Self::FIX, Fix::Halves(_));
 }
 
 impl<const BIAS: i32> Fixed for Centred<BIAS> {

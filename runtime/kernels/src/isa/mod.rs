@@ -24,6 +24,8 @@ pub mod neon;
 pub mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
 pub use choices::Choices;
 pub use detect::{Features, IsaError, best, by_name, supported};
@@ -42,6 +44,16 @@ macro_rules! matmuls {
     };
 }
 pub(crate) use matmuls;
+
+/// The same for many tokens: the tier has a module `matmul_words` as well. Floats have one way for any number.
+macro_rules! matmuls_of_words {
+    (@float $dtype:ident $name:ident) => { matmul_float::matmul::<crate::quant::$name::$dtype> };
+    (@block $dtype:ident $name:ident) => { matmul_words::matmul::<crate::quant::$name::$dtype> };
+    ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
+        [$($crate::isa::matmuls_of_words!(@$kind $dtype $name)),*]
+    };
+}
+pub(crate) use matmuls_of_words;
 
 /// One tile of a matmul: `out[t][r] = dot(x[t], w[r])` for `tokens` rows of `x` and `rows` rows of `w`.
 ///

@@ -30,12 +30,6 @@ pub(in crate::isa) trait Scale: Fixed {
     /// What scales 32 columns.
     type Factors: Copy;
 
-    /// What weights are stored too large by.
-    const BIAS: i32 = 0;
-
-    /// Whether each half of 32 columns has a scale of its own.
-    const HALVED: bool = false;
-
     /// The factors of columns `32 j..32 j + 32` of a block.
     ///
     /// # Safety
@@ -162,7 +156,6 @@ impl Unpack for Sixes {
 
 impl<const BIAS: i32> Scale for Centred<BIAS> {
     type Factors = __m512;
-    const BIAS: i32 = BIAS;
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -239,8 +232,6 @@ impl Scale for SubAffine {
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
     /// `d * sc` of both sub-blocks.
     type Factors = [__m512; 2];
-    const BIAS: i32 = BIAS;
-    const HALVED: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f")]

@@ -4,7 +4,7 @@ use core::arch::x86_64::__mmask16;
 
 use super::chunks::Merge;
 use super::vector::{self, entry_points};
-use super::{Attend, Isa, Peak, matmuls};
+use super::{Attend, Isa, Peak, matmuls, matmuls_of_words};
 use crate::dtype::{GROUP, registry};
 use crate::ops::Gate;
 
@@ -17,15 +17,6 @@ mod quantize;
 
 entry_points!(pack::Zmm, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", shared: [4, 4], single: [4, 8]);
 
-/// Matmuls for many tokens by [`crate::dtype::DType`], for `registry!`. Floats have one way for any number.
-macro_rules! words {
-    (@float $dtype:ident $name:ident) => { matmul_float::matmul::<crate::quant::$name::$dtype> };
-    (@block $dtype:ident $name:ident) => { matmul_words::matmul::<crate::quant::$name::$dtype> };
-    ($($dtype:ident $name:ident $kind:ident $id:literal $block:tt $about:literal;)*) => {
-        [$(words!(@$kind $dtype $name)),*]
-    };
-}
-
 /// The table.
 pub static AVX512: Isa = TABLE;
 
@@ -34,7 +25,7 @@ pub(super) const TABLE: Isa = Isa {
     name: "avx512",
     few: None,
     matmul: registry!(matmuls),
-    many: Some(registry!(words)),
+    many: Some(registry!(matmuls_of_words)),
     rounded: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
