@@ -26,7 +26,7 @@ struct X {
 }
 
 /// How this tier unpacks and multiplies integers.
-trait Unpack: Values {
+pub(super) trait Unpack: Values {
     /// Whether they come out as signed numbers about 0, and need no fix.
     const SIGNED: bool = false;
     /// Quads whose products fit a word together, each two of them added.
@@ -47,17 +47,26 @@ trait Unpack: Values {
 }
 
 /// How this tier scales.
-trait Scale: Fixed {
-    /// Adds to each token's sums the products of its bytes with columns `32 j..32 j + 32` of a block's rows
-    /// `8 h..8 h + 8`, scaled.
+pub(super) trait Scale: Fixed {
+    /// What scales 32 columns of 8 rows.
+    type Factors: Copy;
+
+    /// The factors of columns `32 j..32 j + 32` of a block's rows `8 h..8 h + 8`.
     ///
     /// # Safety
-    /// The block is there and has that many columns; what `x` points to is there.
-    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X);
+    /// The block's header is there.
+    unsafe fn factors(header: *const u8, j: usize, h: usize) -> Self::Factors;
+
+    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, the
+    /// token's scale, and that times the sum of the token's block.
+    ///
+    /// # Safety
+    /// The CPU has the tier's features.
+    unsafe fn add(acc: __m256, sums: [__m256i; 2], factors: Self::Factors, scale: f32, shift: f32) -> __m256;
 }
 
 /// Blocks that this tier multiplies.
-trait Packed: Block<Values: Unpack, Scales: Scale> {}
+pub(super) trait Packed: Block<Values: Unpack, Scales: Scale> {}
 
 impl<B: Block<Values: Unpack, Scales: Scale>> Packed for B {}
 
@@ -84,7 +93,6 @@ impl<B: Packed> Kernel for Blocks<B> {
 ///
 /// # Safety
 /// See [`crate::isa::Isa::matmul`]; the CPU has this tier's features.
-#[expect(private_bounds, reason = "how the tier does it is its own affair")]
 pub unsafe fn matmul<B: Packed>(m: &Matmul) {
     // SAFETY: passed on.
     unsafe { blocking::matmul::<Blocks<B>>(m) }
@@ -164,47 +172,52 @@ impl Unpack for Sixes {
 }
 
 impl<const BIAS: i32> Scale for Centred<BIAS> {
+    type Factors = __m256;
+
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
-        // SAFETY: 16 halves, then slabs.
-        unsafe {
-            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
-            let d = halves(block, h);
-            for t in 0..N {
-                let int = fixed::<V>(ints[t], x.fixes.wrapping_add(t));
-                let scale = _mm256_mul_ps(d, _mm256_set1_ps(*x.scales.add(t)));
-                acc[t][h] = _mm256_fmadd_ps(int, scale, acc[t][h]);
-            }
-        }
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn factors(header: *const u8, _: usize, h: usize) -> __m256 {
+        // SAFETY: 16 halves.
+        unsafe { halves(header, h) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(acc: __m256, [sum, _]: [__m256i; 2], d: __m256, scale: f32, _: f32) -> __m256 {
+        let scale = _mm256_mul_ps(d, _mm256_set1_ps(scale));
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, acc)
     }
 }
 
 impl Scale for Affine {
+    /// `d`, `m`.
+    type Factors = [__m256; 2];
+
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
-        // SAFETY: twice 16 halves, then slabs.
-        unsafe {
-            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
-            let (d, m) = (halves(block, h), halves(block.add(2 * GROUP), h));
-            for t in 0..N {
-                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
-                let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
-                acc[t][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
-            }
-        }
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn factors(header: *const u8, _: usize, h: usize) -> [__m256; 2] {
+        // SAFETY: twice 16 halves.
+        unsafe { [halves(header, h), halves(header.add(2 * GROUP), h)] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(acc: __m256, [sum, _]: [__m256i; 2], [d, m]: [__m256; 2], scale: f32, shift: f32) -> __m256 {
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale));
+        _mm256_fmadd_ps(m, _mm256_set1_ps(shift), _mm256_fmadd_ps(d, scaled, acc))
     }
 }
 
 impl Scale for SubAffine {
+    /// `d * sc`, `dmin * m`.
+    type Factors = [__m256; 2];
+
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
-        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes, then slabs.
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn factors(header: *const u8, j: usize, h: usize) -> [__m256; 2] {
+        // SAFETY: 16 `d`, 16 `dmin`, twelve times 16 bytes.
         unsafe {
-            let ints = dot::<V, N>(block.add(Self::HEADER + j * V::SLAB), h, 0..8, x);
-            let byte = |i: usize| _mm_loadl_epi64(block.add((4 + i) * GROUP + 8 * h).cast());
+            let byte = |i: usize| _mm_loadl_epi64(header.add((4 + i) * GROUP + 8 * h).cast());
             // See `quant::scale_min`.
             let (sc, min) = if j < 4 {
                 let six = _mm_set1_epi8(63);
@@ -219,57 +232,45 @@ impl Scale for SubAffine {
                 )
             };
             let float = |b| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
-            let d = _mm256_mul_ps(halves(block, h), float(sc));
-            let dmin = _mm256_mul_ps(halves(block.add(2 * GROUP), h), float(min));
-            for t in 0..N {
-                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(ints[t]), _mm256_set1_ps(*x.scales.add(t)));
-                let sum = _mm256_fmadd_ps(d, scaled, acc[t][h]);
-                acc[t][h] = _mm256_fnmadd_ps(dmin, _mm256_set1_ps(*x.fixes.add(t).cast()), sum);
-            }
+            let d = _mm256_mul_ps(halves(header, h), float(sc));
+            let dmin = _mm256_mul_ps(halves(header.add(2 * GROUP), h), float(min));
+            [d, dmin]
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(acc: __m256, [sum, _]: [__m256i; 2], [d, dmin]: [__m256; 2], scale: f32, shift: f32) -> __m256 {
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale));
+        _mm256_fnmadd_ps(dmin, _mm256_set1_ps(shift), _mm256_fmadd_ps(d, scaled, acc))
     }
 }
 
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
+    /// `d * sc` of both sub-blocks.
+    type Factors = [__m256; 2];
+
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn add<V: Unpack, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
-        // SAFETY: 16 `d`, sixteen times 16 bytes, then slabs.
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn factors(header: *const u8, j: usize, h: usize) -> [__m256; 2] {
+        // SAFETY: 16 `d`, sixteen times 16 bytes.
         unsafe {
-            let d = halves(block, h);
-            let mut both = [_mm256_setzero_ps(); N];
-            for part in 0..2 {
-                let slab = block.add(Self::HEADER + j * V::SLAB);
-                let ints = dot::<V, N>(slab, h, 4 * part..4 * part + 4, x);
-                let at = block.add((2 + 2 * j + part) * GROUP + 8 * h);
-                let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
-                let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc));
-                for t in 0..N {
-                    let int = fixed::<V>(ints[t], x.fixes.wrapping_add(part * x.fix_stride + t));
-                    // Not an `fma` with zero, which would turn -0 to 0.
-                    both[t] = if part == 0 {
-                        _mm256_mul_ps(int, scale)
-                    } else {
-                        _mm256_fmadd_ps(int, scale, both[t])
-                    };
-                }
-            }
-            for t in 0..N {
-                acc[t][h] = _mm256_fmadd_ps(both[t], _mm256_set1_ps(*x.scales.add(t)), acc[t][h]);
-            }
+            let d = halves(header, h);
+            let scale = |s: usize| {
+                let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(header.add((2 + s) * GROUP + 8 * h).cast()));
+                _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc))
+            };
+            [scale(2 * j), scale(2 * j + 1)]
         }
     }
-}
 
-/// An integer with its fix, if it needs one.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn fixed<V: Unpack>(int: __m256i, fix: *const i32) -> __m256 {
-    if V::SIGNED {
-        return _mm256_cvtepi32_ps(int);
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(acc: __m256, sums: [__m256i; 2], [d0, d1]: [__m256; 2], scale: f32, _: f32) -> __m256 {
+        let [low, high] = sums.map(|sum| _mm256_cvtepi32_ps(sum));
+        let both = _mm256_fmadd_ps(high, d1, _mm256_mul_ps(low, d0));
+        _mm256_fmadd_ps(both, _mm256_set1_ps(scale), acc)
     }
-    // SAFETY: passed on.
-    unsafe { _mm256_cvtepi32_ps(_mm256_add_epi32(int, _mm256_set1_epi32(*fix))) }
 }
 
 /// Half `h` of 16 f16.
@@ -443,7 +444,7 @@ unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t
             };
             for h in 0..2 {
                 // SAFETY: the block is in the chunk, the same columns are in the stage.
-                unsafe { <B::Scales>::add::<B::Values, N>(&mut acc, w, j, h, &x) };
+                unsafe { block::<B, N>(&mut acc, w, j, h, &x) };
             }
             at += 1;
         }
@@ -453,4 +454,49 @@ unsafe fn tile<B: Packed, const T: usize, const N: usize>(p: &Panel, g: usize, t
         // SAFETY: the masks keep to the panel's rows.
         unsafe { store(out(t), masks, acc[t]) };
     }
+}
+
+/// Adds to each token's sums the products of its bytes with columns `32 j..32 j + 32` of a block's rows `8 h..8 h + 8`,
+/// scaled.
+///
+/// # Safety
+/// The block is there and has that many columns; what `x` points to is there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn block<B: Packed, const N: usize>(acc: &mut [[__m256; 2]; N], block: *const u8, j: usize, h: usize, x: &X) {
+    // SAFETY: passed on.
+    unsafe {
+        let slab = block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB);
+        let sums = if <B::Scales>::HALVED {
+            [0, 1].map(|part| {
+                let ints = dot::<B::Values, N>(slab, h, 4 * part..4 * part + 4, x);
+                fixed::<B, N>(ints, x.fixes.wrapping_add(part * x.fix_stride))
+            })
+        } else {
+            [fixed::<B, N>(dot::<B::Values, N>(slab, h, 0..8, x), x.fixes); 2]
+        };
+        let factors = <B::Scales>::factors(block, j, h);
+        for t in 0..N {
+            let shift = if let Fix::Scaled = <B::Scales>::FIX {
+                *x.fixes.add(t).cast::<f32>()
+            } else {
+                0.0
+            };
+            acc[t][h] = <B::Scales>::add(acc[t][h], [sums[0][t], sums[1][t]], factors, *x.scales.add(t), shift);
+        }
+    }
+}
+
+/// Integers with their fixes, if they are integers and needed.
+///
+/// # Safety
+/// The fixes are there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn fixed<B: Packed, const N: usize>(ints: [__m256i; N], fixes: *const i32) -> [__m256i; N] {
+    if let Fix::None | Fix::Scaled = <Blocks<B> as Kernel>::FIX {
+        return ints;
+    }
+    // SAFETY: passed on.
+    core::array::from_fn(|t| unsafe { _mm256_add_epi32(ints[t], _mm256_set1_epi32(*fixes.add(t))) })
 }

@@ -4,12 +4,13 @@ use core::arch::x86_64::*;
 
 use super::chunks::Merge;
 use super::vector::{self, entry_points};
-use super::{Attend, Isa, Peak, matmuls};
+use super::{Attend, Isa, Peak, matmuls, matmuls_of_words};
 use crate::dtype::registry;
 use crate::ops::Gate;
 
 mod matmul_float;
 mod matmul_quant;
+mod matmul_words;
 mod pack;
 mod peak;
 mod quantize;
@@ -21,7 +22,7 @@ pub static AVX2: Isa = Isa {
     name: "avx2",
     few: None,
     matmul: registry!(matmuls),
-    many: None,
+    many: Some(registry!(matmuls_of_words)),
     rounded: None,
     quantize_row: quantize::quantize_row,
     dequantize_row: super::scalar::quantize::dequantize_row,
