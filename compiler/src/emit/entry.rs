@@ -10,6 +10,7 @@ use super::operands::{Writer, number};
 use crate::graph::{Op, TensorId};
 use crate::layout::call::{Call, call};
 use crate::layout::{EntryLayout, Layout, operand_name};
+use crate::schedule::Halves;
 use crate::schedule::access::Operand;
 use crate::schedule::barrier::{Barrier, Hazard};
 
@@ -178,7 +179,7 @@ fn describe(planned: &EntryLayout, index: usize, op: &Op, call: &Call) -> Vec<St
     if let Some(barrier) = planned.barriers[index] {
         lines.push(format!("  wait {}", reason(planned, barrier)));
     }
-    if let Some((why, _)) = halves(planned, index) {
+    if let Some(why) = step.halves.map(halves) {
         lines.push(format!("  meet {why}"));
     }
     lines
@@ -229,13 +230,14 @@ pub(crate) fn division(step: &crate::schedule::Step) -> String {
     }
 }
 
-/// Why the workers meet within the step, in words, and the number whose divisors do not.
-pub(crate) fn halves(planned: &EntryLayout, index: usize) -> Option<(String, usize)> {
-    let step = &planned.entry.steps[index];
-    let heads = step.context_divided?;
-    let why =
-        format!("puts together what each found in chunks of {CHUNK} positions, unless their number divides {heads}");
-    Some((why, heads))
+/// Why workers meet between two halves of a step, in words.
+pub(crate) fn halves(halves: Halves) -> String {
+    match halves {
+        Halves::Chunks { heads } => {
+            format!("puts together what each found in chunks of {CHUNK} positions, unless their number divides {heads}")
+        }
+        Halves::Project => "projects its own tokens, whose attention was divided evenly".into(),
+    }
 }
 
 /// Why a barrier stands, in words.

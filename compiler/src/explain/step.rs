@@ -65,7 +65,10 @@ fn part(planned: &Planned, entry: &EntryLayout, row: &Step) -> Part {
         }
     }
     if let Some(barrier) = &row.halves {
-        let pieces = format!("by heads and by context, if a token sees more than {CHUNK} positions");
+        let pieces = match barrier.unless {
+            Some(_) => format!("by heads and by context, if a token sees more than {CHUNK} positions"),
+            None => "by heads and tokens, so that each worker has as much to attend to".into(),
+        };
         body.push(field(
             "within",
             &format!("divided {pieces}; then another barrier: {}", barrier.reason),

@@ -427,7 +427,7 @@ impl Builder<'_> {
             }
             OpKind::AttendProject { attention, bias } => Call::AttentionProject(ops::AttentionProject {
                 // The attention output stands in the rows of q until it is projected.
-                attention: self.attention(attention, self.input(0), axis),
+                attention: self.attention(attention, self.input(0), Axis::Heads),
                 part: self.parts(&[store(*bias)], &op.weights, 0)[0],
                 workspace: self.workspace(),
                 axis,

@@ -153,12 +153,14 @@ pub fn accesses(graph: &Graph, op: &Op, axis: Axis, step: usize, workspace: bool
             let even = Pattern::Even {
                 heads: graph.caches[a.cache.index()].kv_heads,
             };
+            let clobbers = matches!(op.kind, OpKind::AttendProject { .. });
             let pattern = match workspace {
                 // Whoever looks at a chunk for a head reads its query.
                 true if matches!(op.kind, OpKind::Attend(_)) => even,
+                // Divided by work first, and by tokens then.
+                _ if clobbers => Pattern::Private,
                 _ => heads(graph, op, axis, q).unwrap_or_else(|| own(q)),
             };
-            let clobbers = matches!(op.kind, OpKind::AttendProject { .. });
             list.push(Access {
                 operand: Operand::Tensor(q),
                 pattern,

@@ -22,7 +22,7 @@ use ck_kernels::partition::Axis;
 use crate::costs::Chosen;
 use crate::fuse::{self, Division, Fused, Site};
 use crate::graph::verify::{self, Rule};
-use crate::graph::{Graph, OpKind};
+use crate::graph::{Graph, Op, OpKind};
 use access::{Access, Operand, accesses};
 use barrier::{Barrier, Touch};
 
@@ -39,9 +39,40 @@ pub struct Step {
     pub accesses: Vec<Access>,
     /// Bytes of scratch.
     pub workspace: usize,
-    /// If attention may divide its context: the number of key/value heads. Workers that do not divide it meet within the
-    /// step.
-    pub context_divided: Option<usize>,
+    /// Why workers meet within the step, if they do.
+    pub halves: Option<Halves>,
+}
+
+/// What the two halves of a step are, between which workers meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halves {
+    /// Attention of one token may divide its context, and puts together what was found in its chunks.
+    Chunks {
+        /// Key/value heads: where the number of workers divides that, there is one half.
+        heads: usize,
+    },
+    /// Attention of several tokens, divided so that each worker has as much to do; then its projection, by tokens.
+    Project,
+}
+
+impl Halves {
+    fn of(graph: &Graph, op: &Op, axis: Axis, workspace: usize) -> Option<Halves> {
+        match (&op.kind, axis) {
+            (OpKind::Attend(a), _) if workspace > 0 => Some(Halves::Chunks {
+                heads: graph.caches[a.cache.index()].kv_heads,
+            }),
+            (OpKind::AttendProject { .. }, Axis::Tokens { .. }) => Some(Halves::Project),
+            _ => None,
+        }
+    }
+
+    /// Where the number of workers divides this, nobody waits.
+    pub fn unless(self) -> Option<usize> {
+        match self {
+            Halves::Chunks { heads } => Some(heads),
+            Halves::Project => None,
+        }
+    }
 }
 
 /// A program over the shared state.
@@ -226,17 +257,14 @@ fn steps(graph: &Graph, division: Division, chosen: Option<&Chosen<'_>>) -> Vec<
             let (axis, extent) = division::divide(graph, &uses, op, division);
             let workspace = cost::workspace(graph, &graph.ops[op], axis);
             let accesses = accesses(graph, &graph.ops[op], axis, op, workspace > 0);
-            let context_divided = match &graph.ops[op].kind {
-                OpKind::Attend(a) if workspace > 0 => Some(graph.caches[a.cache.index()].kv_heads),
-                _ => None,
-            };
+            let halves = Halves::of(graph, &graph.ops[op], axis, workspace);
             Step {
                 op,
                 axis,
                 extent,
                 accesses,
                 workspace,
-                context_divided,
+                halves,
             }
         })
         .collect()

@@ -54,6 +54,11 @@ fn recall(r: &mut Report, part: &str, name: &str) -> Option<()> {
     Some(step.parts.entry(name.into()).or_default().extend(operands))
 }
 
+/// A step of that kernel whose workers meet within it.
+fn halved<'a>(r: &'a mut Report, kernel: &str) -> Option<&'a mut Step> {
+    r.steps.iter_mut().find(|s| s.kernel == kernel && s.halves.is_some())
+}
+
 type Mutation = (&'static str, &'static str, fn(&mut Report) -> Option<()>);
 
 /// What is done to a report, and the code of the rule that it breaks.
@@ -556,23 +561,34 @@ const MUTATIONS: &[Mutation] = &[
         recall(r, "heads/", "private")
     }),
     ("a second half without a barrier", codes::PARTS, |r| {
-        r.steps.iter_mut().find(|s| s.halves.is_some())?.halves = None;
+        halved(r, "attention_split")?.halves = None;
         let decode = r.header.entries.iter_mut().find(|e| e.name == "decode")?;
         Some(decode.barriers_unless -= 1)
     }),
+    ("a projection that does not wait for attention", codes::PARTS, |r| {
+        halved(r, "attention_project")?.halves = None;
+        let prefill = r.header.entries.iter_mut().find(|e| e.name == "prefill")?;
+        Some(prefill.barriers -= 1)
+    }),
+    ("a projection that only some wait for", codes::PARTS, |r| {
+        halved(r, "attention_project")?.halves.as_mut()?.unless = Some(8);
+        let prefill = r.header.entries.iter_mut().find(|e| e.name == "prefill")?;
+        (prefill.barriers, prefill.barriers_unless) = (prefill.barriers - 1, prefill.barriers_unless + 1);
+        Some(())
+    }),
     ("a second half of a kernel that has none", codes::PARTS, |r| {
         let whole = |s: &&mut Step| s.entry == "decode" && s.kernel == "project";
-        let barrier = r.steps.iter().find_map(|s| s.halves.clone())?;
-        r.steps.iter_mut().find(whole)?.halves = Some(barrier);
+        let barrier = halved(r, "attention_split")?.halves.clone();
+        r.steps.iter_mut().find(whole)?.halves = barrier;
         let decode = r.header.entries.iter_mut().find(|e| e.name == "decode")?;
         Some(decode.barriers_unless += 1)
     }),
     ("halves that other workers would have", codes::PARTS, |r| {
-        let step = r.steps.iter_mut().find(|s| s.halves.is_some())?;
+        let step = halved(r, "attention_split")?;
         Some(step.halves.as_mut()?.unless = Some(77))
     }),
     ("queries that are no equal parts", codes::PARTS, |r| {
-        let step = r.steps.iter_mut().find(|s| s.halves.is_some())?;
+        let step = halved(r, "attention_split")?;
         let query = step.inputs[0].clone();
         step.parts.values_mut().for_each(|names| names.retain(|n| *n != query));
         Some(step.parts.entry("even/77".into()).or_default().push(query))

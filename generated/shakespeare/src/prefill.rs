@@ -62,6 +62,7 @@ fn layer_0(w: &Worker<'_>) {
     //   out  layers.0.attn_out: f32[T, 256] at 0x815000, live 1..3
     //   by   tokens, 4 together
     //   wait reads `layers.0.kv.keys`, which `layers.0.q` wrote on other workers
+    //   meet projects its own tokens, whose attention was divided evenly
     w.barrier();
     w.run(AttentionProject {
         attention: Attention {
@@ -72,7 +73,7 @@ fn layer_0(w: &Worker<'_>) {
             scale: 0.17677669,
             softcap: 0.0,
             window: usize::MAX,
-            axis: Axis::Tokens { granule: 4 },
+            axis: Axis::Heads,
         },
         part: Part {
             weight: weights::LAYERS_0_SELF_ATTN_O_PROJ,
@@ -167,6 +168,7 @@ fn layer_1(w: &Worker<'_>) {
     //   out  layers.1.attn_out: f32[T, 256] at 0x815000, live 5..7
     //   by   tokens, 4 together
     //   wait reads `layers.1.kv.keys`, which `layers.1.q` wrote on other workers
+    //   meet projects its own tokens, whose attention was divided evenly
     w.barrier();
     w.run(AttentionProject {
         attention: Attention {
@@ -177,7 +179,7 @@ fn layer_1(w: &Worker<'_>) {
             scale: 0.17677669,
             softcap: 0.0,
             window: usize::MAX,
-            axis: Axis::Tokens { granule: 4 },
+            axis: Axis::Heads,
         },
         part: Part {
             weight: weights::LAYERS_1_SELF_ATTN_O_PROJ,
@@ -272,6 +274,7 @@ fn layer_2(w: &Worker<'_>) {
     //   out  layers.2.attn_out: f32[T, 256] at 0x815000, live 9..11
     //   by   tokens, 4 together
     //   wait reads `layers.2.kv.keys`, which `layers.2.q` wrote on other workers
+    //   meet projects its own tokens, whose attention was divided evenly
     w.barrier();
     w.run(AttentionProject {
         attention: Attention {
@@ -282,7 +285,7 @@ fn layer_2(w: &Worker<'_>) {
             scale: 0.17677669,
             softcap: 0.0,
             window: usize::MAX,
-            axis: Axis::Tokens { granule: 4 },
+            axis: Axis::Heads,
         },
         part: Part {
             weight: weights::LAYERS_2_SELF_ATTN_O_PROJ,
@@ -377,6 +380,7 @@ fn layer_3(w: &Worker<'_>) {
     //   out  layers.3.attn_out: f32[T, 256] at 0x815000, live 13..15
     //   by   tokens, 4 together
     //   wait reads `layers.3.kv.keys`, which `layers.3.q` wrote on other workers
+    //   meet projects its own tokens, whose attention was divided evenly
     w.barrier();
     w.run(AttentionProject {
         attention: Attention {
@@ -387,7 +391,7 @@ fn layer_3(w: &Worker<'_>) {
             scale: 0.17677669,
             softcap: 0.0,
             window: usize::MAX,
-            axis: Axis::Tokens { granule: 4 },
+            axis: Axis::Heads,
         },
         part: Part {
             weight: weights::LAYERS_3_SELF_ATTN_O_PROJ,

@@ -22,6 +22,29 @@ pub const fn common_multiple(a: usize, b: usize) -> usize {
     a / x * b
 }
 
+/// Tokens of a tile of [`balanced`], at most.
+const TILE: usize = 64;
+
+/// Key/value heads, each with the tokens that worker `ith` of `nth` attends with: all workers have as much to do, though
+/// later tokens see more than earlier ones.
+///
+/// Each has as many whole heads as there are for all. What is left is cut into tiles of tokens, dealt out in order of
+/// tokens, there and back, an even number to each worker. Every token of every head belongs to one worker.
+pub fn balanced(kv_heads: usize, tokens: usize, ith: usize, nth: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let whole = kv_heads / nth * nth;
+    let left = kv_heads - whole;
+    let even = common_multiple(left, 2 * nth).checked_div(left).unwrap_or(1);
+    let tiles = tokens.div_ceil(TILE).next_multiple_of(even);
+    let tile = tokens.div_ceil(tiles);
+    let own = split(whole, 1, ith, nth).map(move |head| (head, 0..tokens));
+    let dealt = (0..left * tiles / nth).map(move |round| {
+        let turn = if round % 2 == 0 { ith } else { nth - 1 - ith };
+        let (at, head) = ((round * nth + turn) / left, (round * nth + turn) % left);
+        (whole + head, tokens.min(at * tile)..tokens.min((at + 1) * tile))
+    });
+    own.chain(dealt).filter(|(_, tokens)| !tokens.is_empty())
+}
+
 /// How a step's work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
@@ -78,6 +101,65 @@ impl Axis {
                 cols: 0..cols,
             },
             Axis::Heads => panic!("only attention is divided by heads"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+
+    use super::*;
+
+    const SHAPES: [(usize, usize); 9] = [
+        (1, 512),
+        (2, 512),
+        (3, 512),
+        (3, 128),
+        (8, 512),
+        (8, 7),
+        (5, 1),
+        (12, 300),
+        (32, 65),
+    ];
+
+    #[test]
+    fn every_token_of_every_head_is_somebodys() {
+        for (heads, tokens) in SHAPES {
+            for nth in 1..=64 {
+                let mut done = vec![0; heads * tokens];
+                for (head, tokens_of) in (0..nth).flat_map(|ith| balanced(heads, tokens, ith, nth)) {
+                    tokens_of.for_each(|t| done[head * tokens + t] += 1);
+                }
+                assert!(
+                    done.iter().all(|n| *n == 1),
+                    "{heads} heads, {tokens} tokens, {nth} workers"
+                );
+            }
+        }
+    }
+
+    /// Whether a prompt begins or goes on deep in the context.
+    #[test]
+    fn workers_see_as_many_positions() {
+        for (heads, nth) in [(1, 2), (3, 2), (8, 2), (3, 4), (8, 6), (5, 8), (8, 16), (2, 64)] {
+            for tokens in [512, 1024] {
+                for pos in [0, 1536] {
+                    let seen = |ith| -> usize {
+                        let own = balanced(heads, tokens, ith, nth);
+                        own.flat_map(|(_, tokens)| tokens).map(|t| pos + t + 1).sum()
+                    };
+                    let all: usize = (0..nth).map(seen).sum();
+                    let most = (0..nth).map(seen).max().unwrap();
+                    let over = (most * nth) as f64 / all as f64;
+                    assert!(
+                        over < 1.03,
+                        "{heads} heads, {tokens} tokens from {pos}, {nth} workers: {over}"
+                    );
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::fuse::{Flag, Site};
 use crate::graph::Graph;
 use crate::layout::{EntryLayout, tensor_bytes};
 use crate::report::{FuseOutcome, Fusion};
-use crate::schedule::barrier::Barrier;
+use crate::schedule::{Halves, Step};
 
 /// Sites with what they save: bytes of tensors that are no longer written, and barriers and passes, shared out over the
 /// sites of a flag from the difference that its pass made.
@@ -53,7 +53,7 @@ struct Saved {
 
 /// Barriers by data alone, and steps, that each flag's pass took away: the entry before and after it.
 fn saved(planned: &EntryLayout) -> BTreeMap<Flag, Saved> {
-    let with = |steps: &Vec<crate::schedule::Step>, graph: &Graph| crate::schedule::Entry {
+    let with = |steps: &Vec<Step>, graph: &Graph| crate::schedule::Entry {
         name: planned.entry.name,
         graph: graph.clone(),
         steps: steps.clone(),
@@ -61,9 +61,14 @@ fn saved(planned: &EntryLayout) -> BTreeMap<Flag, Saved> {
         stages: Vec::new(),
         division: planned.entry.division,
     };
-    let barriers = |steps, graph| {
-        let all = with(steps, graph).data_barriers();
-        all.into_iter().flatten().filter(Barrier::always).count()
+    let barriers = |steps: &Vec<Step>, graph| {
+        let before = with(steps, graph)
+            .data_barriers()
+            .into_iter()
+            .flatten()
+            .map(|b| b.unless);
+        let within = steps.iter().filter_map(|s| s.halves).map(Halves::unless);
+        before.chain(within).filter(Option::is_none).count()
     };
     let Some((_, steps, graph)) = planned.entry.stages.first() else {
         return BTreeMap::new();

@@ -11,7 +11,7 @@ use crate::costs::Chosen;
 use crate::graph::Graph;
 use crate::model::Budget;
 use crate::report::{Costs, Entry, Header, Limit, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
-use crate::schedule::barrier::Barrier;
+use crate::schedule::Halves;
 use crate::schedule::cost::cost;
 use fusions::fusions;
 use rows::{divisions, steps, tensors, weights};
@@ -135,18 +135,14 @@ fn costs(about: &About<'_>) -> Costs {
 }
 
 fn entry(layout: &Layout, planned: &EntryLayout, steps: &[Step]) -> Entry {
-    let barriers = |kind: fn(&Barrier) -> bool| planned.barriers.iter().flatten().filter(|b| kind(b)).count() as u64;
-    let halves = planned
-        .entry
-        .steps
-        .iter()
-        .filter(|s| s.context_divided.is_some())
-        .count() as u64;
+    let before = planned.barriers.iter().flatten().map(|b| b.unless);
+    let within = planned.entry.steps.iter().filter_map(|s| s.halves).map(Halves::unless);
+    let (always, unless): (Vec<_>, Vec<_>) = before.chain(within).partition(Option::is_none);
     let mut row = Entry {
         name: planned.entry.name.into(),
         steps: planned.entry.steps.len() as u64,
-        barriers: barriers(Barrier::always),
-        barriers_unless: barriers(|b| !b.always()) + halves,
+        barriers: always.len() as u64,
+        barriers_unless: unless.len() as u64,
         peak_bytes: planned.solution.peak,
         plan: (layout.kind == Kind::Packed).then(|| Plan::from(&planned.solution)),
         order: planned.order.map(step_order),

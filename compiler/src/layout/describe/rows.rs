@@ -60,9 +60,9 @@ pub(super) fn steps(layout: &Layout, planned: &EntryLayout, chosen: &Chosen<'_>)
                     reason: crate::emit::reason(planned, b),
                     unless: b.unless.map(|n| n as u64),
                 }),
-                halves: crate::emit::halves(planned, i).map(|(reason, heads)| Barrier {
-                    reason,
-                    unless: Some(heads as u64),
+                halves: step.halves.map(|halves| Barrier {
+                    reason: crate::emit::halves(halves),
+                    unless: halves.unless().map(|n| n as u64),
                 }),
                 predicted: chosen.predict(graph, op, step.axis).map(predicted),
                 workspace_bytes: step.workspace as u64,

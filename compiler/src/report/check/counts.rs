@@ -49,15 +49,11 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
         let sum = |value: fn(&Step) -> u64| steps().map(|s| u128::from(value(s))).sum::<u128>();
         let counted = [
             ("steps", entry.steps, steps().count() as u128),
-            (
-                "barriers",
-                entry.barriers,
-                sum(|s| u64::from(stands(s, |unless| unless.is_none()))),
-            ),
+            ("barriers", entry.barriers, sum(|s| stand(s, |unless| unless.is_none()))),
             (
                 "barriers_unless",
                 entry.barriers_unless,
-                sum(|s| u64::from(stands(s, |unless| unless.is_some())) + u64::from(s.halves.is_some())),
+                sum(|s| stand(s, |unless| unless.is_some())),
             ),
             ("flops", entry.flops, sum(|s| s.flops)),
             ("bytes_read", entry.bytes_read, sum(|s| s.bytes_read)),
@@ -77,7 +73,8 @@ pub fn check(view: &View<'_>, say: &mut Say<'_>) {
     }
 }
 
-/// Whether a barrier of that kind stands before the step.
-fn stands(step: &Step, kind: fn(Option<u64>) -> bool) -> bool {
-    step.barrier.as_ref().is_some_and(|b| kind(b.unless))
+/// The barriers of that kind before the step and within it.
+fn stand(step: &Step, kind: fn(Option<u64>) -> bool) -> u64 {
+    let barriers = step.barrier.iter().chain(&step.halves);
+    barriers.filter(|b| kind(b.unless)).count() as u64
 }

@@ -100,17 +100,28 @@ fn queries(step: &Step, tensor: &Tensor, heads: u64) -> bool {
     axis == "heads" && length.is_multiple_of(heads) && columns.is_multiple_of((*length).max(1))
 }
 
+/// Whether a step in two halves attends to the tensor's queries and leaves the result in their place.
+fn attended(step: &Step, touch: &Touch) -> bool {
+    step.kernel == "attention_project" && touch.reads && touch.writes
+}
+
 /// Where a kernel has two halves, its parts are what the first gives and the second takes; the workers meet between them.
 fn halves(step: &Step) -> Option<String> {
-    let split = step.kernel == "attention_split";
     let even = |heads: u64| step.parts.contains_key(&Part::Even { heads }.to_string());
-    match &step.halves {
-        None if split => Some(format!("`{}` is done in two halves, and no barrier is said", step.id)),
-        Some(_) if !split => Some(format!("`{}` has no halves", step.kernel)),
-        Some(barrier) if !barrier.unless.is_some_and(even) => {
+    let alone = matches!(step.partition, Partition::Serial { .. });
+    match (step.kernel.as_str(), &step.halves) {
+        ("attention_split" | "attention_project", None) if !alone => {
+            Some(format!("`{}` is done in two halves, and no barrier is said", step.id))
+        }
+        ("attention_split", Some(barrier)) if !barrier.unless.is_some_and(even) => {
             Some(format!("`{}` divides no such heads evenly", step.id))
         }
-        _ => None,
+        ("attention_project", Some(barrier)) if barrier.unless.is_some() => Some(format!(
+            "`{}` projects what other workers attended to, however many there are",
+            step.id
+        )),
+        ("attention_split" | "attention_project", _) | (_, None) => None,
+        (kernel, Some(_)) => Some(format!("`{kernel}` has no halves")),
     }
 }
 
@@ -124,7 +135,7 @@ fn judge(step: &Step, tensor: &Tensor, touch: &Touch, part: Part, scratch: bool)
     match part {
         Part::All if touch.writes => Some("every worker writes all of it".into()),
         Part::All => None,
-        Part::Private if scratch || tensor.entry.is_empty() || axis == "heads" => None,
+        Part::Private if scratch || tensor.entry.is_empty() || axis == "heads" || attended(step, touch) => None,
         Part::Private => Some("only scratch, caches and heads have parts that no other step shares".into()),
         Part::Heads { heads } if !cached(tensor, heads) => Some(format!("it is no cache of {heads} heads")),
         // A head's columns stay together, so that a worker's are whole heads.

@@ -7,10 +7,7 @@ use super::{Cache, Ctx, Kernel, Slot};
 use crate::dtype::ActType;
 use crate::isa::Attend;
 use crate::isa::chunks::Chunk;
-use crate::partition::{Axis, split};
-
-/// Tokens of one piece of work under [`Axis::Heads`].
-const TILE: usize = 64;
+use crate::partition::{Axis, balanced, split};
 
 /// Attention of this call's tokens, whose keys and values are in the cache already.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +26,7 @@ pub struct Attention {
     pub softcap: f32,
     /// Positions a query sees, itself included; `usize::MAX` for all.
     pub window: usize,
-    /// `Heads` (by head and tile of tokens), `Tokens` or `Serial`.
+    /// `Heads` (of several tokens: see [`balanced`]), `Tokens` or `Serial`.
     pub axis: Axis,
 }
 
@@ -96,22 +93,30 @@ impl Attention {
         }
     }
 
-    /// This worker's share of all heads, each cut into tiles of tokens. In the order of the pieces, the heads of a group
-    /// follow each other tile by tile, so that most of a share are whole groups.
+    /// This worker's share of the heads of one token.
     ///
     /// # Safety
     /// As [`Kernel::run`].
     unsafe fn heads(&self, ctx: &Ctx<'_>) {
-        let (group, tiles) = (self.group(), ctx.tokens.div_ceil(TILE));
-        let mut share = split(self.heads * tiles, 1, ctx.ith, ctx.nth);
+        let group = self.group();
+        let mut share = split(self.heads, 1, ctx.ith, ctx.nth);
         while !share.is_empty() {
-            let (tile, within) = (share.start / group, share.start % group);
-            let heads = (group - within).min(share.len());
-            let first = tile / tiles * group + within;
-            let token = tile % tiles * TILE;
+            let next = share.end.min(share.start / group * group + group);
             // SAFETY: the caller's contract; the shares of the workers are disjoint.
-            unsafe { self.part(ctx, first..first + heads, token..(token + TILE).min(ctx.tokens), None) };
-            share.start += heads;
+            unsafe { self.part(ctx, share.start..next, 0..ctx.tokens, None) };
+            share.start = next;
+        }
+    }
+
+    /// This worker's share of several tokens.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    pub(super) unsafe fn balanced(&self, ctx: &Ctx<'_>) {
+        let group = self.group();
+        for (kv_head, tokens) in balanced(self.cache.kv_heads, ctx.tokens, ctx.ith, ctx.nth) {
+            // SAFETY: the caller's contract; the shares of the workers are disjoint.
+            unsafe { self.part(ctx, kv_head * group..(kv_head + 1) * group, tokens, None) };
         }
     }
 }
@@ -128,10 +133,10 @@ impl Kernel for Attention {
         );
         // SAFETY: the caller's contract.
         unsafe {
-            if self.axis == Axis::Heads {
-                self.heads(ctx);
-            } else {
-                self.tokens(ctx, self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens);
+            match self.axis {
+                Axis::Heads if ctx.tokens == 1 => self.heads(ctx),
+                Axis::Heads => self.balanced(ctx),
+                axis => self.tokens(ctx, axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens),
             }
         }
     }

@@ -362,10 +362,11 @@ impl Kernel for Project<'_> {
     }
 }
 
-/// Attention and the projection behind it, token by token: no other worker's attention output is needed.
+/// Attention and the projection behind it. Attention is divided so that each worker has as much to do as any other, by
+/// heads and tokens; the projection, a second half, by tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionProject {
-    /// The attention. Its output is intermediate: give it the slot of `q`, which is overwritten. Its axis is not used.
+    /// The attention. Its output is intermediate: give it the slot of `q`, which is overwritten. Its axis is `Heads`.
     pub attention: Attention,
     /// The projection of the attention's output.
     pub part: Part,
@@ -373,6 +374,23 @@ pub struct AttentionProject {
     pub workspace: Workspace,
     /// `Tokens` or `Serial`.
     pub axis: Axis,
+}
+
+impl AttentionProject {
+    /// The projection of this worker's tokens.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; the attention of these tokens is done.
+    unsafe fn project(&self, ctx: &Ctx<'_>) {
+        let tokens = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens;
+        let source = Source::Rows(self.attention.out);
+        let weights = core::iter::once(self.part.weight);
+        // SAFETY: the caller's contract; this worker owns whole tokens.
+        unsafe {
+            let inputs = Inputs::prepare(ctx, &source, weights, &self.workspace, self.axis, tokens);
+            self.part.run(ctx, &inputs, self.axis);
+        }
+    }
 }
 
 impl Kernel for AttentionProject {
@@ -385,14 +403,24 @@ impl Kernel for AttentionProject {
             matches!(self.axis, Axis::Tokens { .. } | Axis::Serial),
             "attention is projected token by token"
         );
-        let tokens = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens;
-        let source = Source::Rows(self.attention.out);
-        let weights = core::iter::once(self.part.weight);
-        // SAFETY: the caller's contract; this worker owns whole tokens.
+        // SAFETY: the caller's contract.
         unsafe {
-            self.attention.tokens(ctx, tokens.clone());
-            let inputs = Inputs::prepare(ctx, &source, weights, &self.workspace, self.axis, tokens);
-            self.part.run(ctx, &inputs, self.axis);
+            if self.halves(ctx) {
+                self.attention.balanced(ctx);
+            } else {
+                let tokens = self.axis.share(ctx.tokens, 0, ctx.ith, ctx.nth).tokens;
+                self.attention.tokens(ctx, tokens);
+                self.project(ctx);
+            }
         }
+    }
+
+    fn halves(&self, ctx: &Ctx<'_>) -> bool {
+        ctx.nth > 1 && self.axis != Axis::Serial
+    }
+
+    unsafe fn run_second(&self, ctx: &Ctx<'_>) {
+        // SAFETY: every worker is through the first half, which is the attention of all tokens.
+        unsafe { self.project(ctx) };
     }
 }
