@@ -12,8 +12,8 @@ use super::problem::{Alias, Problem};
 pub(super) struct Aliasing {
     /// What is to be placed.
     pub items: Vec<Item>,
-    /// In-place pairs `(dst, src)` that lie at their distance, sorted.
-    pub merged: Vec<(usize, usize)>,
+    /// In-place pairs that lie at their distance, sorted. With the views, they say which buffers are tied together how.
+    pub merged: Vec<InPlace>,
 }
 
 /// Groups of buffers with fixed distances, built up by merging.
@@ -189,14 +189,13 @@ impl<'p> Groups<'p> {
             }
         }
         // Every declared pair that ended up at its distance counts, whichever merge brought it there.
-        let mut merged: Vec<(usize, usize)> = self
+        let merged = self
             .declared
             .iter()
             .filter(|&&(d, s, delta)| groups.of[d] == groups.of[s] && groups.delta[d] == groups.delta[s] + delta)
             .filter(|&&(d, s, _)| self.of[d] != self.of[s])
-            .map(|&(d, s, _)| (d, s))
+            .copied()
             .collect();
-        merged.dedup();
         groups.aliasing(merged)
     }
 
@@ -238,7 +237,7 @@ impl<'p> Groups<'p> {
     }
 
     /// The items these groups make, in the order of their first buffer.
-    pub fn aliasing(&self, merged: Vec<(usize, usize)>) -> Aliasing {
+    pub fn aliasing(&self, merged: Vec<InPlace>) -> Aliasing {
         let buffers = &self.problem.buffers;
         let mut items: Vec<Item> = self
             .members

@@ -209,7 +209,7 @@ pub(super) fn improved(views: &Groups<'_>, declared: &[InPlace], ideal: u64) -> 
                 return best;
             }
             trials -= 1;
-            let taken = best.aliasing.merged.binary_search(&(pair.0, pair.1)).is_ok();
+            let taken = best.aliasing.merged.binary_search(&pair).is_ok();
             let (mut order_then, mut out_then) = (order.clone(), out.clone());
             if taken {
                 out_then.insert(pair);

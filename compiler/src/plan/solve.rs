@@ -436,7 +436,7 @@ impl<'a> Search<'a> {
             }
             (planned.peak, planned.chosen) = (best.peak, best.candidate);
             (planned.peak_at, planned.top_at) = (ticks.clock(best.peak_at), ticks.clock(top.1.0));
-            planned.merged.clone_from(&best.aliasing.merged);
+            planned.merged = best.aliasing.merged.iter().map(|&(dst, src, _)| (dst, src)).collect();
         }
         let (peak, lower_bound) = (planned.peak, planned.lower_bound);
         if self.floor != u64::MAX {

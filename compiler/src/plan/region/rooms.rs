@@ -81,7 +81,7 @@ impl Rooms {
             family.buffers.iter().for_each(|&b| of[b] = f);
         }
         let buffers = &ticks.problem.buffers;
-        for &(dst, src) in &best.merged {
+        for &(dst, src, _) in &best.merged {
             let bytes = i128::from(buffers[dst].size.min(buffers[src].size));
             for x in &buffers[dst].live {
                 for y in &buffers[src].live {

@@ -34,6 +34,16 @@ fn first_come_is_worse() {
     assert_eq!((s.peak, s.lower_bound, s.merged.as_slice()), (110, 110, &[(2, 0)][..]));
 }
 
+/// The same pairs at another distance are another layout: the small one must lie in the large one's last byte.
+#[test]
+fn a_pair_has_several_distances() {
+    let mut p = problem(&[(2, 1, 0..3), (3, 1, 2..3), (3, 1, 0..2), (1, 1, 0..3)]);
+    let at = |delta| Alias::InPlace { dst: 3, src: 2, delta };
+    p.aliases = vec![in_place(0, 1), at(0), at(1)];
+    let s = solved(&p);
+    assert_eq!((s.peak, s.merged.as_slice()), (5, &[(0, 1), (3, 2)][..]));
+}
+
 /// The largest merge first is worse as well: it excludes two that save more between them.
 #[test]
 fn largest_first_is_worse() {
