@@ -10,7 +10,7 @@ use crate::isa::blocking::{self, Floats, Kernel, Panel};
 use crate::quant::{Float, bf16::BF16, f16::F16, f32::F32};
 
 /// Bytes ahead of the weights in use: far enough to cover memory's latency, near enough to stay in L1 until then.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 3072;
 
 /// How the columns of a group become vectors of f32.
 trait Columns: Float {
