@@ -54,12 +54,12 @@ def main() -> None:
         if kind := re.search(r"amx9quantised.*quant4(q\d_\w)\d.*7Weights3raw", name):
             print("{:34}{:8.0f}{:8.0f}".format(f"{kind.group(1)}: a tile readied", *model(instructions(body))))
         if re.search(r"8Hardware\w*4Unit8multiply", name):
-            loops = re.findall(r"^(\.L\w+):\n((?:(?!^\.L\w+:\n).)*?)\tjne\t\1\n", body, re.S | re.M)
+            loops = re.findall(r"^(\.L\w+):\n((?:(?!^\.L\w+:\n).)*?)\tj(?:ne|ae)\t\1\n", body, re.S | re.M)
             steps = [instructions(loop) for _, loop in loops if "tdpbf16ps" in loop]
             making = [line for line in steps[0] if re.match(r"v\w+ .*zmm|v\w+\s+(zmm|zmmword)", line)]
-            print("{:34}{:8.0f}{:8.0f}".format("any: a tile made", *model(making)))
-            print("{:34}{:8.0f}{:8.0f}".format("16 products, a tile made (256)", *model(steps[0])))
-            print("{:34}{:8.0f}{:8.0f}".format("4 products (64)", *model(steps[1])))
+            print("{:34}{:8.0f}{:8.0f}".format("any: half a tile made", *model(making)))
+            print("{:34}{:8.0f}{:8.0f}".format("8 products, that made (128)", *model(steps[0])))
+            print("{:34}{:8.0f}{:8.0f}".format("8 products (128)", *model(steps[1])))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
-use super::tiles::{Raw, SIDE, Tile};
+use super::tiles::{ROWS, Raw, Tile};
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::avx512::tail_mask;
@@ -21,17 +21,12 @@ impl<A: Activations> Weights for Packed<A> {
     unsafe fn raw(_: *const u8, _: usize, _: &mut MaybeUninit<Raw>) {}
 
     #[inline]
-    unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: *mut Tile) -> *const Tile {
-        // SAFETY: the columns are there.
-        let from = unsafe { group.cast::<u16>().add(k0 * GROUP) };
-        if cols.is_multiple_of(TILE_COLS) {
-            return from.cast();
-        }
-        // The last ones of a row: filled up with zeros.
-        let to = room.cast::<u16>();
-        // SAFETY: whole pairs are as in a tile; the last column alone is sixteen words, without partners. The room is at
-        // least as many whole tiles.
+    unsafe fn copy(group: *const u8, k0: usize, cols: usize, room: *mut Tile) {
+        // SAFETY: the columns are there. Whole pairs are as in a tile; the last column alone is sixteen words, without
+        // partners. The room is at least as many whole tiles.
         unsafe {
+            let from = group.cast::<u16>().add(k0 * GROUP);
+            let to = room.cast::<u16>();
             to.write_bytes(0, cols.next_multiple_of(TILE_COLS) * GROUP);
             from.copy_to_nonoverlapping(to, cols / 2 * 2 * GROUP);
             if cols % 2 == 1 {
@@ -40,12 +35,11 @@ impl<A: Activations> Weights for Packed<A> {
                 }
             }
         }
-        to.cast()
     }
 }
 
 /// Rows of f32, rounded.
-pub(super) struct Rounded([Stage; TOKENS / SIDE]);
+pub(super) struct Rounded([Stage; TOKENS / ROWS]);
 
 impl Activations for Rounded {
     const COLUMN: usize = 4;
@@ -57,8 +51,8 @@ impl Activations for Rounded {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn prepare(&mut self, m: &Matmul, part: Part) {
-        for t in 0..part.tokens.next_multiple_of(SIDE) {
-            let to = self.0[t / SIDE].row(t % SIDE);
+        for t in 0..part.tokens.next_multiple_of(ROWS) {
+            let to = self.0[t / ROWS].row(t % ROWS);
             let row = m.x.wrapping_add((part.t0 + t) * m.x_stride).cast::<f32>();
             let cols = if t < part.tokens { part.cols } else { 0 };
             for col in (0..part.cols).step_by(TILE_COLS) {
@@ -78,6 +72,6 @@ impl Activations for Rounded {
 
     #[inline]
     fn rows(&self, _: &Matmul, part: Part, t: usize) -> (*const u8, usize) {
-        self.0[(t - part.t0) / SIDE].rows()
+        self.0[(t - part.t0) / ROWS].rows()
     }
 }

@@ -1,35 +1,39 @@
 //! Matmuls on tiles: how they are cut. Where tiles of weights and of activations come from is the affair of [`Weights`]
 //! and [`Activations`].
 //!
-//! A square is 32 tokens by 32 rows of weights: four tiles of sums in registers, through a chunk of K. The weights of a
-//! panel, two groups of rows, are made tiles once for all tokens that pass. Activations come from the L2 cache, and so do
-//! the sums, which wait in a place of their own between chunks. None of this changes a result: sums are taken in order of
-//! K, and an f32 is stored and loaded as it is.
+//! A square is 16 tokens by 64 rows of weights: four tiles of sums in registers, through a chunk of K. The weights of a
+//! panel, four groups of rows, are made tiles once for all tokens that pass, and stay in the L1 cache. Activations come from
+//! the L2 cache, and so do the sums, which wait in a place of their own between chunks. None of this changes a result: sums
+//! are taken in order of K, and an f32 is stored and loaded as it is.
 //!
 //! Nobody waits for anybody: while squares of one panel are multiplied, the next one's tiles are made, the packed weights
-//! of the one behind that are fetched, and so are the activations of the next chunk of K.
+//! of the one behind that are fetched, and so are the activations of the next chunk of K, and the place of the outputs.
 
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
-use super::tiles::{PER_MADE, ROWS, Raw, SIDE, Square, Tile, Unit, widen};
+use super::tiles::{GROUPS, Half, HalfTile, PER_MADE, ROW, ROWS, Raw, Square, Tile, Unit, WIDTH, widen};
 use crate::dtype::{DType, GROUP};
 use crate::isa::Matmul;
 use crate::isa::avx512::tail_mask;
 
 /// Columns of a tile.
 pub(super) const TILE_COLS: usize = 32;
-/// Tiles of a group in a chunk of K, at most.
-const TILES: usize = 18;
-/// The same where there are several chunks.
-const SOME: usize = 16;
+/// Tiles of a group in a chunk of K, at most: a panel's, with all that passes, fit into the L1 cache.
+const TILES: usize = 6;
 /// Tokens that pass a panel.
 pub(super) const TOKENS: usize = 256;
-/// Rows of weights whose sums stay in the L2 cache.
+
+/// Rows of weights whose sums stay in the L2 cache, beside activations: all of a short row, or of a chunk of K and the next.
+const fn outputs(k: usize) -> usize {
+    if k <= 2048 { 256 } else { OUTPUTS }
+}
+
+/// The most of [`outputs`].
 const OUTPUTS: usize = 512;
 
 /// Room for the tiles of a panel.
-type Room = [MaybeUninit<Tile>; 2 * TILES];
+type Room = [MaybeUninit<Tile>; GROUPS * TILES];
 
 /// Weights of a type.
 pub(super) trait Weights {
@@ -46,12 +50,12 @@ pub(super) trait Weights {
     /// It is there; the CPU has the tier's features.
     unsafe fn raw(group: *const u8, i: usize, raw: &mut MaybeUninit<Raw>);
 
-    /// Where they have not: the tiles of `cols` columns from `k0` of a group, where they are or copied to `room`. Beyond
-    /// the last column there are zeros up to a whole tile.
+    /// Where they have not: copies the tiles of `cols` columns from `k0` of a group to `room`. Beyond the last column there
+    /// are zeros up to a whole tile.
     ///
     /// # Safety
     /// The columns are there; `k0` is whole tiles, and `room` is valid for as many as `cols` are.
-    unsafe fn tiles(group: *const u8, k0: usize, cols: usize, room: *mut Tile) -> *const Tile;
+    unsafe fn copy(group: *const u8, k0: usize, cols: usize, room: *mut Tile);
 }
 
 /// A part of the activations of a matmul.
@@ -70,13 +74,13 @@ pub(super) trait Activations {
     /// Nothing yet.
     fn new() -> Self;
 
-    /// Prepares a part. Beyond its tokens and columns there are zeros, up to whole tiles of 32 tokens.
+    /// Prepares a part. Beyond its tokens and columns there are zeros, up to whole tiles of 16 tokens.
     ///
     /// # Safety
     /// It is there; the CPU has the tier's features.
     unsafe fn prepare(&mut self, m: &Matmul, part: Part);
 
-    /// The rows of 32 tokens from `t`, a multiple of 32 in `part`, which is prepared: the first, and bytes to the next.
+    /// The rows of 16 tokens from `t`, a multiple of 16 in `part`, which is prepared: the first, and bytes to the next.
     fn rows(&self, m: &Matmul, part: Part, t: usize) -> (*const u8, usize);
 
     /// Bytes of a column of the rows of `m`.
@@ -86,27 +90,27 @@ pub(super) trait Activations {
 /// Bytes of a row of [`Stage`]: a chunk of K, and a cache line, so that rows do not share the sets of the L1 cache.
 const STAGE_ROW: usize = 2 * TILES * TILE_COLS + 64;
 
-/// Columns of a chunk of K. All chunks are about as long: sums are loaded and stored for each. Four tiles of columns are
-/// multiplied while one is made, so that none should be left over.
+/// Columns of a chunk of K. All chunks are about as long: sums are loaded and stored for each. Two tiles of columns are
+/// multiplied while half a tile is made, so that none should be left over.
 const fn chunk(k: usize) -> usize {
     let tiles = k.div_ceil(TILE_COLS);
     let most = if tiles <= TILES {
         tiles
     } else {
-        tiles.div_ceil(tiles.div_ceil(SOME)).next_multiple_of(PER_MADE)
+        tiles.div_ceil(tiles.div_ceil(TILES)).next_multiple_of(PER_MADE)
     };
     most * TILE_COLS
 }
 
-const _: () = assert!(SOME.is_multiple_of(PER_MADE) && SOME <= TILES);
+const _: () = assert!(TILES.is_multiple_of(PER_MADE));
 
-/// Room for the chunk of K of 32 tokens.
+/// Room for the chunk of K of 16 tokens.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Stage([MaybeUninit<[u8; STAGE_ROW]>; SIDE]);
+pub(super) struct Stage([MaybeUninit<[u8; STAGE_ROW]>; ROWS]);
 
 impl Stage {
-    pub(super) const NEW: Stage = Stage([MaybeUninit::uninit(); SIDE]);
+    pub(super) const NEW: Stage = Stage([MaybeUninit::uninit(); ROWS]);
 
     /// Row `t`.
     pub(super) fn row(&mut self, t: usize) -> *mut u8 {
@@ -119,12 +123,10 @@ impl Stage {
     }
 }
 
-/// Sums of a panel and all tokens that pass.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Sums([[MaybeUninit<f32>; SIDE]; TOKENS]);
+/// The sums of a square, a tile for each group of rows.
+type Sums = [Tile; GROUPS];
 
-/// A panel: some rows of weights, two groups at most, and a chunk of K. Where it is in the order of the work.
+/// A panel: some rows of weights, four groups at most, and a chunk of K. Where it is in the order of the work.
 #[derive(Clone, Copy, PartialEq)]
 struct Panel {
     /// First row of weights whose sums wait together.
@@ -149,8 +151,8 @@ impl Panel {
     /// The one after it: rows, then chunks of K, then the next rows whose sums wait together.
     fn next(self, m: &Matmul) -> Option<Panel> {
         let Panel { r0, k0, r, chunk } = self;
-        if r + SIDE < self.end(m) {
-            Some(Panel { r: r + SIDE, ..self })
+        if r + WIDTH < self.end(m) {
+            Some(Panel { r: r + WIDTH, ..self })
         } else if k0 + chunk < m.k {
             let k0 = k0 + chunk;
             Some(Panel { k0, r: r0, ..self })
@@ -168,13 +170,13 @@ impl Panel {
 
     /// The first of the next chunk.
     fn next_chunk(self, m: &Matmul) -> Option<Panel> {
-        let last = self.r0 + (self.end(m) - self.r0 - 1) / SIDE * SIDE;
+        let last = self.r0 + (self.end(m) - self.r0 - 1) / WIDTH * WIDTH;
         Panel { r: last, ..self }.next(m)
     }
 
     /// Rows of weights before those whose sums wait later.
     fn end(self, m: &Matmul) -> usize {
-        m.rows.min(self.r0 + OUTPUTS)
+        m.rows.min(self.r0 + outputs(m.k))
     }
 
     fn cols(self, m: &Matmul) -> usize {
@@ -186,28 +188,50 @@ impl Panel {
         self.cols(m).div_ceil(TILE_COLS)
     }
 
-    /// Groups: a panel may lack the second.
+    /// Groups: a panel may lack some.
     fn groups(self, m: &Matmul) -> usize {
-        (self.end(m) - self.r).div_ceil(GROUP).min(2)
+        (self.end(m) - self.r).div_ceil(GROUP).min(GROUPS)
     }
 
     fn group(self, m: &Matmul, dtype: DType, i: usize) -> *const u8 {
-        m.w.wrapping_add((self.r / GROUP + i) * GROUP * dtype.row_bytes(m.k))
+        m.w.wrapping_add((self.r / GROUP + i) * group_bytes(m, dtype))
     }
 
     /// The group of the panel's `i`th tile, and which tile of it that is.
     fn tile(self, m: &Matmul, dtype: DType, i: usize) -> (*const u8, usize) {
-        let (tiles, first) = (self.tiles(m), self.k0 / TILE_COLS);
-        if i < tiles {
-            (self.group(m, dtype, 0), first + i)
-        } else {
-            (self.group(m, dtype, 1), first + i - tiles)
-        }
+        let tiles = self.tiles(m);
+        (self.group(m, dtype, i / tiles), self.k0 / TILE_COLS + i % tiles)
     }
 
     /// Its tiles.
     fn len(self, m: &Matmul) -> usize {
         self.groups(m) * self.tiles(m)
+    }
+
+    /// Its tiles, and bytes from a group's to the next's: where they are, if all of it is there as tiles, or in `room`.
+    ///
+    /// # Safety
+    /// The weights are there; `room` is valid for the panel's tiles.
+    unsafe fn weights<W: Weights>(self, m: &Matmul, room: *mut Tile) -> (*const Tile, usize) {
+        let (cols, tiles) = (self.cols(m), self.tiles(m));
+        if !W::MADE {
+            let tile = W::DTYPE.row_bytes(TILE_COLS) * GROUP;
+            if self.groups(m) == GROUPS && cols.is_multiple_of(TILE_COLS) {
+                let first = self.group(m, W::DTYPE, 0).wrapping_add(self.k0 / TILE_COLS * tile);
+                return (first.cast(), group_bytes(m, W::DTYPE));
+            }
+            for i in 0..self.groups(m) {
+                // SAFETY: the group is there, and its part of the room.
+                unsafe { W::copy(self.group(m, W::DTYPE, i), self.k0, cols, room.add(i * tiles)) };
+            }
+        }
+        (room, tiles * size_of::<Tile>())
+    }
+
+    /// Its part of `n` things that are done once in all chunks of K, evenly.
+    fn share(self, m: &Matmul, n: usize) -> core::ops::Range<usize> {
+        let (chunks, i) = (m.k.div_ceil(self.chunk), self.k0 / self.chunk);
+        n * i / chunks..n * (i + 1) / chunks
     }
 
     /// Fetches the packed weights of some of its tiles.
@@ -220,6 +244,11 @@ impl Panel {
     }
 }
 
+/// Bytes of a group of rows of weights.
+fn group_bytes(m: &Matmul, dtype: DType) -> usize {
+    GROUP * dtype.row_bytes(m.k)
+}
+
 /// Fetches bytes to the L2 cache, which takes lines by twos.
 fn fetch(from: *const u8, bytes: usize) {
     for at in (0..bytes).step_by(128) {
@@ -228,33 +257,55 @@ fn fetch(from: *const u8, bytes: usize) {
     }
 }
 
+/// Tiles on their way, one behind the other: those of a square's halves and of the one before's last.
+type Raws = [MaybeUninit<Raw>; TILES / PER_MADE];
+
 /// Tiles of a panel that are being made.
 struct Making {
     panel: Option<Panel>,
+    /// Halves of tiles that are made.
     done: usize,
+    /// The tile that is the first of [`Raws`].
+    first: usize,
 }
 
 impl Making {
-    /// Tiles there are still to make.
+    fn new(panel: Option<Panel>) -> Making {
+        Making {
+            panel,
+            done: 0,
+            first: 0,
+        }
+    }
+
+    /// Halves there are still to make.
     fn left<W: Weights>(&self, m: &Matmul) -> usize {
         self.panel
             .filter(|_| W::MADE)
-            .map_or(0, |panel| panel.len(m) - self.done)
+            .map_or(0, |panel| 2 * panel.len(m) - self.done)
     }
 
-    /// Readies the next ones, a tile's place after the other.
+    /// Readies the next halves, which the caller makes. Where a square ends in the midst of a tile, the next one begins
+    /// there: an even number of halves after that the first tile has its place again.
     ///
     /// # Safety
-    /// As many are left; the CPU has the tier's features.
-    unsafe fn raw<W: Weights>(&mut self, m: &Matmul, raws: &mut [MaybeUninit<Raw>]) {
-        for raw in raws {
-            if let Some(panel) = self.panel {
-                let (group, at) = panel.tile(m, W::DTYPE, self.done);
+    /// As many are left, and no more than [`Raws`] are tiles; every call is for as many, but for the last one and those
+    /// for one; the CPU has the tier's features.
+    unsafe fn raw<W: Weights>(&mut self, m: &Matmul, raws: &mut Raws, halves: usize) -> *const Half {
+        let ready = self.done.div_ceil(2);
+        if self.done.is_multiple_of(2) {
+            self.first = ready;
+        }
+        let start = self.done - 2 * self.first;
+        self.done += halves;
+        if let Some(panel) = self.panel {
+            for i in ready..self.done.div_ceil(2) {
+                let (group, at) = panel.tile(m, W::DTYPE, i);
                 // SAFETY: passed on.
-                unsafe { W::raw(group, at, raw) };
-                self.done += 1;
+                unsafe { W::raw(group, at, &mut raws[i - self.first]) };
             }
         }
+        raws.as_ptr().cast::<Half>().wrapping_add(start)
     }
 
     /// Makes what is left.
@@ -262,15 +313,11 @@ impl Making {
     /// # Safety
     /// The CPU has the tier's features; `room` is valid for the panel's tiles.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn finish<W: Weights>(&mut self, m: &Matmul, room: *mut Tile) {
+    unsafe fn finish<W: Weights>(&mut self, m: &Matmul, raws: &mut Raws, room: *mut Tile) {
         for _ in 0..self.left::<W>(m) {
-            let mut raw = MaybeUninit::uninit();
-            let to = room.wrapping_add(self.done);
+            let to = room.cast::<HalfTile>().wrapping_add(self.done);
             // SAFETY: one is left, which is then there.
-            unsafe {
-                self.raw::<W>(m, core::slice::from_mut(&mut raw));
-                widen(raw.assume_init_ref(), to);
-            }
+            unsafe { widen(&*self.raw::<W>(m, raws, 1), to) };
         }
     }
 }
@@ -304,16 +351,22 @@ pub(super) unsafe fn matmul<U: Unit, W: Weights>(m: &Matmul) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
     let mut x = W::Activations::new();
-    let mut waiting = [const { MaybeUninit::<Sums>::uninit() }; OUTPUTS / SIDE];
+    let mut waiting = [const { MaybeUninit::<Sums>::uninit() }; OUTPUTS / WIDTH * TOKENS / ROWS];
     let mut rooms: [Room; 2] = [[MaybeUninit::uninit(); _]; _];
-    let mut raws = [const { MaybeUninit::uninit() }; TILES / PER_MADE];
+    let mut raws: Raws = [const { MaybeUninit::uninit() }; _];
     let [mut room, mut other] = rooms.each_mut().map(|room| room.as_mut_ptr().cast::<Tile>());
-    let squares = tokens.div_ceil(SIDE);
+    let squares = tokens.div_ceil(ROWS);
     let mut now = Panel::first(m);
-    let mut making = Making { panel: now, done: 0 };
+    let mut making = Making::new(now);
     // SAFETY: rows, tokens and columns are inside `m`; a room is as many tiles as a panel has at most.
     unsafe {
-        making.finish::<W>(m, room);
+        // Groups that are not there are multiplied, too.
+        if !m.rows.is_multiple_of(WIDTH) {
+            for room in [room, other] {
+                room.write_bytes(0, GROUPS * TILES);
+            }
+        }
+        making.finish::<W>(m, &mut raws, room);
         while let Some(panel) = now {
             let Panel { r0, k0, r, .. } = panel;
             let (end, cols, tiles) = (panel.end(m), panel.cols(m), panel.tiles(m));
@@ -321,15 +374,7 @@ unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
             if r == r0 {
                 x.prepare(m, part);
             }
-            // A panel that lacks its second group gets the first's weights, and no place in the output.
-            let w = [0, panel.groups(m) - 1].map(|i| {
-                let room = room.wrapping_add(i * tiles);
-                if W::MADE {
-                    room.cast_const()
-                } else {
-                    W::tiles(panel.group(m, W::DTYPE, i), k0, cols, room)
-                }
-            });
+            let (w, w_stride) = panel.weights::<W>(m, room);
             let upcoming = panel.next(m);
             let after = if W::MADE {
                 upcoming.and_then(|next| next.next(m))
@@ -337,82 +382,83 @@ unsafe fn tokens<U: Unit, W: Weights>(m: &Matmul, t0: usize, tokens: usize) {
                 upcoming
             };
             let chunk = panel.next_chunk(m);
-            let panels = (end - r0).div_ceil(SIDE);
-            making = Making {
-                panel: upcoming,
-                done: 0,
-            };
-            for (i, t) in (t0..t0 + tokens).step_by(SIDE).enumerate() {
+            let panels = (end - r0).div_ceil(WIDTH);
+            let last = k0 + cols == m.k;
+            making = Making::new(upcoming);
+            for (i, t) in (t0..t0 + tokens).step_by(ROWS).enumerate() {
+                let nth = (r - r0) / WIDTH * squares + i;
                 if let Some(after) = after {
                     let share = after.len(m).div_ceil(squares);
                     after.fetch(m, W::DTYPE, i * share..(i + 1) * share);
                 }
                 if let Some(chunk) = chunk {
                     let share = tokens.div_ceil(squares * panels);
-                    let first = ((r - r0) / SIDE * squares + i) * share;
+                    let first = nth * share;
                     for t in first..tokens.min(first + share) {
                         let row = m.x.wrapping_add((t0 + t) * m.x_stride);
                         let column = W::Activations::COLUMN;
                         fetch(row.wrapping_add(column * chunk.k0), column * chunk.cols(m));
                     }
                 }
+                let out = m.out.wrapping_add(t * m.out_stride + r);
+                for t in panel.share(m, ROWS) {
+                    fetch(out.wrapping_add(t * m.out_stride).cast(), WIDTH * size_of::<f32>());
+                }
                 let makes = making.left::<W>(m).min(tiles / PER_MADE);
-                let made = other.wrapping_add(making.done);
-                making.raw::<W>(m, &mut raws[..makes]);
+                let made = other.cast::<HalfTile>().wrapping_add(making.done);
+                let raw = making.raw::<W>(m, &mut raws, makes);
                 let (rows, x_stride) = x.rows(m, part, t);
-                let waiting = waiting[(r - r0) / SIDE]
-                    .as_mut_ptr()
-                    .cast::<[f32; SIDE]>()
-                    .add(t - t0)
-                    .cast::<f32>();
-                let last = k0 + cols == m.k;
-                let whole = m.tokens - t >= SIDE && end - r >= SIDE;
-                let (out, between) = (m.out.add(t * m.out_stride + r), size_of::<[f32; SIDE]>());
-                let (sums, sums_stride) = if last && whole {
-                    (out, m.out_stride * size_of::<f32>())
+                let next = if t + ROWS < t0 + tokens { t + ROWS } else { t0 };
+                let from = waiting.as_mut_ptr().wrapping_add(nth).cast::<Tile>();
+                let whole = m.tokens - t >= ROWS && end - r >= WIDTH;
+                let (sums, sums_stride, sums_group) = if last && whole {
+                    (out, m.out_stride * size_of::<f32>(), ROWS * size_of::<f32>())
                 } else {
-                    (waiting, between)
+                    (from.cast(), ROW, size_of::<Tile>())
                 };
                 U::multiply(&Square {
                     x: rows,
+                    next_x: x.rows(m, part, next).0,
                     x_stride,
                     w,
+                    w_stride,
                     tiles,
-                    from: if k0 == 0 { core::ptr::null() } else { waiting },
-                    from_stride: between,
+                    from: if k0 == 0 { core::ptr::null() } else { from },
+                    next_from: from.wrapping_add(GROUPS),
                     sums,
                     sums_stride,
-                    raw: raws.as_ptr().cast(),
+                    sums_group,
+                    raw,
+                    raw_end: raw.wrapping_add(makes),
                     made,
-                    makes,
                 });
                 if last && !whole {
-                    store(waiting, out, m.out_stride, m.tokens - t, end - r);
+                    store(from.cast(), out, m.out_stride, m.tokens - t, end - r);
                 }
             }
-            making.finish::<W>(m, other);
+            making.finish::<W>(m, &mut raws, other);
             (room, other) = (other, room);
             now = upcoming;
         }
     }
 }
 
-/// Puts the sums of a square of which `tokens` and `rows` count, or fewer than 32, where they belong.
+/// Puts the sums of a square of which `tokens` and `rows` count, or fewer than there are, where they belong.
 ///
 /// # Safety
 /// They are there, and so is their place.
 #[target_feature(enable = "avx512f")]
 unsafe fn store(sums: *const f32, out: *mut f32, out_stride: usize, tokens: usize, rows: usize) {
-    for t in 0..tokens.min(SIDE) {
-        for i in 0..2 {
-            let mask = tail_mask(rows.saturating_sub(i * GROUP));
+    for group in 0..GROUPS {
+        let mask = tail_mask(rows.saturating_sub(group * GROUP));
+        for t in 0..tokens.min(ROWS) {
             // SAFETY: the mask keeps to the sums that count.
             unsafe {
-                let from = _mm512_loadu_ps(sums.add(t * SIDE + i * GROUP));
-                _mm512_mask_storeu_ps(out.wrapping_add(t * out_stride + i * GROUP), mask, from);
+                let from = _mm512_loadu_ps(sums.add((group * ROWS + t) * ROWS));
+                _mm512_mask_storeu_ps(out.wrapping_add(t * out_stride + group * GROUP), mask, from);
             }
         }
     }
 }
 
-const _: () = assert!(ROWS == GROUP && SIDE == 2 * ROWS, "a tile is a group of rows");
+const _: () = assert!(ROWS == GROUP, "a tile is a group of rows");

@@ -1,6 +1,6 @@
 //! The ceiling of the matrix unit.
 
-use super::tiles::{SIDE, Square, Tile, Unit};
+use super::tiles::{GROUPS, ROW, Square, Tile, Unit};
 
 /// Tiles of columns of a product.
 const TILES: usize = 16;
@@ -10,28 +10,29 @@ const TILES: usize = 16;
 /// # Safety
 /// The CPU has this tier's features.
 pub unsafe fn tiles<U: Unit>(rounds: usize) -> u64 {
-    #[repr(align(64))]
-    struct Zeros([f32; SIDE * SIDE]);
-
     let (x, w) = (Tile::ZERO, [Tile::ZERO; TILES]);
-    let mut sums = Zeros([0.0; SIDE * SIDE]);
+    let mut sums = [Tile::ZERO; GROUPS];
     let rounds = rounds / 16 / TILES;
     // SAFETY: the tiles are there; one is the activations of every token, as many bytes as a token has in all tiles.
     unsafe {
         U::begin();
         for _ in 0..rounds {
+            let sums = core::hint::black_box(&mut sums).as_mut_ptr();
             U::multiply(&Square {
                 x: (&raw const x).cast(),
+                next_x: (&raw const x).cast(),
                 x_stride: 0,
-                w: [w.as_ptr(); 2],
+                w: w.as_ptr(),
+                w_stride: 0,
                 tiles: TILES,
                 from: core::ptr::null(),
-                from_stride: 0,
-                sums: core::hint::black_box(&mut sums).0.as_mut_ptr(),
-                sums_stride: size_of::<[f32; SIDE]>(),
+                next_from: sums,
+                sums: sums.cast(),
+                sums_stride: ROW,
+                sums_group: size_of::<Tile>(),
                 raw: core::ptr::null(),
+                raw_end: core::ptr::null(),
                 made: core::ptr::null_mut(),
-                makes: 0,
             });
         }
         U::end();

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
-use super::tiles::{Raw, SIDE, Tile};
+use super::tiles::{Half, ROWS, Raw, Tile};
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
 use crate::isa::avx512::matmul_quant::{Scale, Unpack};
@@ -68,21 +68,27 @@ impl<B: Block<Values: Unpack, Scales: Line>> Weights for Blocks<B> {
         // SAFETY: the block is in the group.
         unsafe {
             let (block, j) = (group.add(i / steps * block_bytes), i % steps);
-            raw.write(Raw {
-                quads: <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB)),
-                lines: <B::Scales>::line(<B::Scales>::factors(block, j)),
-            });
+            let [a, b, c, d, e, f, g, h] = <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB));
+            let [first, second] = <B::Scales>::line(<B::Scales>::factors(block, j));
+            raw.write([
+                Half {
+                    quads: [a, b, c, d],
+                    line: first,
+                },
+                Half {
+                    quads: [e, f, g, h],
+                    line: second,
+                },
+            ]);
         }
     }
 
-    unsafe fn tiles(_: *const u8, _: usize, _: usize, room: *mut Tile) -> *const Tile {
-        room
-    }
+    unsafe fn copy(_: *const u8, _: usize, _: usize, _: *mut Tile) {}
 }
 
 /// Rows of bf16 as [`super::quantize`] makes them. They are read where they are, but for the last tokens, which are filled
 /// up with zeros, and for rows so far apart that a tile would lie in few sets of the L1 cache: these are copied.
-pub(super) struct Ready([Stage; TOKENS / SIDE]);
+pub(super) struct Ready([Stage; TOKENS / ROWS]);
 
 /// Whether sixteen rows fall into four of 64 sets, or fewer.
 const fn crowded(stride: usize) -> bool {
@@ -102,10 +108,10 @@ impl Activations for Ready {
         let first = if crowded(m.x_stride) {
             0
         } else {
-            part.tokens / SIDE * SIDE
+            part.tokens / ROWS * ROWS
         };
-        for t in first..part.tokens.next_multiple_of(SIDE) {
-            let to = self.0[t / SIDE].row(t % SIDE);
+        for t in first..part.tokens.next_multiple_of(ROWS) {
+            let to = self.0[t / ROWS].row(t % ROWS);
             let from = m.x.wrapping_add((part.t0 + t) * m.x_stride);
             for b in 0..part.cols / Q8::BLOCK {
                 // SAFETY: a block of the row, a cache line of the stage's.
@@ -123,8 +129,8 @@ impl Activations for Ready {
 
     #[inline]
     fn rows(&self, m: &Matmul, part: Part, t: usize) -> (*const u8, usize) {
-        if crowded(m.x_stride) || t + SIDE > part.t0 + part.tokens {
-            self.0[(t - part.t0) / SIDE].rows()
+        if crowded(m.x_stride) || t + ROWS > part.t0 + part.tokens {
+            self.0[(t - part.t0) / ROWS].rows()
         } else {
             (m.x.wrapping_add(t * m.x_stride + 2 * part.k0), m.x_stride)
         }

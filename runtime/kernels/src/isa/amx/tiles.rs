@@ -20,20 +20,25 @@ impl Tile {
     pub const ZERO: Tile = Tile([0; ROWS * ROW]);
 }
 
-/// Tokens and rows of weights of a [`Square`]: two tiles.
-pub const SIDE: usize = 2 * ROWS;
+/// Groups of rows of weights of a [`Square`].
+pub const GROUPS: usize = 4;
+/// Rows of weights of a [`Square`].
+pub const WIDTH: usize = GROUPS * ROWS;
 
-/// 32 columns of 16 rows of weights on their way into a tile: a weight is `factor * q + shift`, rounded.
+/// 16 columns of 16 rows of weights on their way into half a tile: a weight is `factor * q + shift`, rounded.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Raw {
+pub struct Half {
     /// Whole numbers, a byte each: of 16 rows, four columns a vector.
-    pub quads: [__m512i; 8],
-    /// Factors and shifts, of each half of the columns.
-    pub lines: [[__m512; 2]; 2],
+    pub quads: [__m512i; 4],
+    /// Factor and shift.
+    pub line: [__m512; 2],
 }
 
-/// The sums of 32 tokens by 32 rows of weights, and what is multiplied for them.
+/// A tile on its way.
+pub type Raw = [Half; 2];
+
+/// The sums of 16 tokens by 64 rows of weights, and what is multiplied for them.
 ///
 /// While the unit multiplies, the CPU makes tiles for later squares, or it would wait: instructions for both alternate.
 #[derive(Clone, Copy)]
@@ -41,30 +46,46 @@ pub struct Raw {
 pub struct Square {
     /// The first token's bf16 activations.
     pub x: *const u8,
+    /// Those of the square after this, which are fetched in time.
+    pub next_x: *const u8,
     /// Bytes from one token's to the next's.
     pub x_stride: usize,
-    /// Tiles of both groups of rows, those of the same rows behind each other.
-    pub w: [*const Tile; 2],
-    /// How many: 32 columns each.
+    /// Tiles of the first group of rows, behind each other.
+    pub w: *const Tile,
+    /// Bytes from one group's to the next's.
+    pub w_stride: usize,
+    /// Tiles of a group: 32 columns each.
     pub tiles: usize,
-    /// The sums so far, of the first token; null if they start here.
-    pub from: *const f32,
-    /// Bytes from one token's to the next's.
-    pub from_stride: usize,
-    /// Where the sums go.
+    /// The sums so far, a tile for each group; null if they start here.
+    pub from: *const Tile,
+    /// Those of the square after this, which are fetched in time.
+    pub next_from: *const Tile,
+    /// Where the sums go, of the first token.
     pub sums: *mut f32,
     /// Bytes from one token's to the next's.
     pub sums_stride: usize,
-    /// What becomes tiles on the way.
-    pub raw: *const Raw,
-    /// Those tiles.
-    pub made: *mut Tile,
-    /// How many: one for [`PER_MADE`] of `tiles` at most.
-    pub makes: usize,
+    /// Bytes from one group's to the next's.
+    pub sums_group: usize,
+    /// What becomes tiles on the way: halves of them.
+    pub raw: *const Half,
+    /// Where they begin that do not.
+    pub raw_end: *const Half,
+    /// The halves of tiles made.
+    pub made: *mut HalfTile,
 }
 
-/// Tiles of columns of a square that are multiplied while one tile is made.
-pub const PER_MADE: usize = 4;
+impl Square {
+    /// Halves of tiles to make, one for [`PER_MADE`] of `tiles` at most.
+    fn makes(&self) -> usize {
+        (self.raw_end.addr() - self.raw.addr()) / size_of::<Half>()
+    }
+}
+
+/// Tiles of columns of a square that are multiplied while half a tile is made.
+pub const PER_MADE: usize = 2;
+
+/// Half of a [`Tile`]: eight of its rows.
+pub type HalfTile = [u8; ROWS * ROW / 2];
 
 /// A matrix unit.
 ///
@@ -89,9 +110,10 @@ pub trait Unit: 'static {
     /// Computes the sums, a tile of columns after the other.
     ///
     /// # Safety
-    /// Between [`Unit::begin`] and [`Unit::end`]. `x` is valid for reads of 32 rows of `64 * tiles` bytes, `w` for reads
-    /// of as many tiles, `from`, if not null, for reads of 32 rows of 32 floats, `sums` for writes of them, `raw` for reads
-    /// and `made` for writes of `makes`. What is written is not inside anything else, but for `sums`, which may be `from`.
+    /// Between [`Unit::begin`] and [`Unit::end`]. `x` is valid for reads of 16 rows of `64 * tiles` bytes, `w` for reads
+    /// of as many tiles of each group, `from`, if not null, for reads of four tiles, `sums` for writes of 16 rows of 16
+    /// floats of each group, `raw` for reads up to its end and `made`, aligned to cache lines, for writes of as many. What
+    /// is written is not inside anything else, but for `sums`, which may be `from`.
     unsafe fn multiply(square: &Square);
 }
 
@@ -115,9 +137,9 @@ static CONFIG: Config = Config {
 };
 
 /// Four columns of 16 rows, the `$quad`th of `{raw}`, as two rows of the tile at `{made}`: the first two columns, and the
-/// others. `$factor` and `$shift` are registers; the constants are those of [`constants`].
+/// others. The line is in zmm26 and zmm27; the constants are those of [`constants`].
 macro_rules! widen {
-    ($quad:literal, $factor:literal, $shift:literal) => {
+    ($quad:literal) => {
         concat!(
             "vmovdqa64 zmm16, [{raw} + 64 * ",
             $quad,
@@ -132,26 +154,10 @@ macro_rules! widen {
             "vcvtdq2ps zmm18, zmm18\n",
             "vcvtdq2ps zmm19, zmm19\n",
             "vcvtdq2ps zmm20, zmm20\n",
-            "vfmadd213ps zmm17, ",
-            $factor,
-            ", ",
-            $shift,
-            "\n",
-            "vfmadd213ps zmm18, ",
-            $factor,
-            ", ",
-            $shift,
-            "\n",
-            "vfmadd213ps zmm19, ",
-            $factor,
-            ", ",
-            $shift,
-            "\n",
-            "vfmadd213ps zmm20, ",
-            $factor,
-            ", ",
-            $shift,
-            "\n",
+            "vfmadd213ps zmm17, zmm26, zmm27\n",
+            "vfmadd213ps zmm18, zmm26, zmm27\n",
+            "vfmadd213ps zmm19, zmm26, zmm27\n",
+            "vfmadd213ps zmm20, zmm26, zmm27\n",
             "vcvtne2ps2bf16 zmm17, zmm18, zmm17\n",
             "vcvtne2ps2bf16 zmm19, zmm20, zmm19\n",
             "vpermw zmm17, zmm25, zmm17\n",
@@ -166,62 +172,91 @@ macro_rules! widen {
     };
 }
 
-/// The lines of `{raw}`: of the first half zmm26 and zmm27, of the other zmm28 and zmm29.
-macro_rules! lines {
+/// The line of `{raw}`.
+macro_rules! line {
     () => {
-        concat!(
-            "vmovaps zmm26, [{raw} + 512]\n",
-            "vmovaps zmm27, [{raw} + 576]\n",
-            "vmovaps zmm28, [{raw} + 640]\n",
-            "vmovaps zmm29, [{raw} + 704]\n",
-        )
+        concat!("vmovaps zmm26, [{raw} + 256]\n", "vmovaps zmm27, [{raw} + 320]\n",)
     };
 }
 
-const _: () = assert!(offset_of!(Raw, lines) == 512 && size_of::<Raw>() == 768, "see `lines!`");
+const _: () = assert!(offset_of!(Half, line) == 256 && size_of::<Half>() == 384, "see `line!`");
 
-/// Prefetches a tile of columns of eight tokens from `{f}` on.
+/// Prefetches a tile of columns of four tokens from `{f}` on.
 macro_rules! fetch {
     () => {
         concat!(
             "prefetcht0 [{f}]\n",
             "prefetcht0 [{f} + {s}]\n",
-            "prefetcht0 [{f} + {s} * 2]\n",
-            "prefetcht0 [{f} + {s3}]\n",
-            "lea {f}, [{f} + {s} * 4]\n",
+            "lea {f}, [{f} + {s} * 2]\n",
             "prefetcht0 [{f}]\n",
             "prefetcht0 [{f} + {s}]\n",
-            "prefetcht0 [{f} + {s} * 2]\n",
-            "prefetcht0 [{f} + {s3}]\n",
-            "lea {f}, [{f} + {s} * 4]\n",
+            "lea {f}, [{f} + {s} * 2]\n",
         )
     };
 }
 
-/// A tile of columns: four products, a prefetch of the activations of the one after the next, and two times something
-/// else.
-macro_rules! step {
-    ($one:expr, $other:expr) => {
+/// Cache lines of the next sums that a step prefetches: a square of some steps gets most of them.
+const SUMS_FETCHED: usize = 12;
+
+/// Prefetches a quarter of them, from `64 * $line` bytes behind `{q}` on.
+macro_rules! fetch_sums {
+    ($line:literal) => {
         concat!(
-            "tileloadd tmm4, [{w0} + {row}]\n",
-            "tileloadd tmm6, [{p} + {s}]\n",
-            "lea {f}, [{p} + 128]\n",
+            "prefetcht0 [{q} + 64 * ",
+            $line,
+            "]\n",
+            "prefetcht0 [{q} + 64 * ",
+            $line,
+            " + 64]\n",
+            "prefetcht0 [{q} + 64 * ",
+            $line,
+            " + 128]\n",
+        )
+    };
+}
+
+/// A tile of columns, of activations in `$x`: four products, a prefetch of the activations at `{next}` and of some of the
+/// next sums, and two times something else.
+macro_rules! step {
+    ($x:literal, $one:expr, $other:expr) => {
+        concat!(
+            "tileloadd ",
+            $x,
+            ", [{p} + {s}]\n",
+            "tileloadd tmm4, [{w} + {row}]\n",
+            "mov {f}, {next}\n",
+            "lea {t}, [{w} + {g}]\n",
+            "tdpbf16ps tmm0, ",
+            $x,
+            ", tmm4\n",
+            "tileloadd tmm5, [{t} + {row}]\n",
+            "add {t}, {g}\n",
             fetch!(),
-            "tdpbf16ps tmm0, tmm6, tmm4\n",
-            "tileloadd tmm5, [{w1} + {row}]\n",
-            fetch!(),
-            "tdpbf16ps tmm1, tmm6, tmm5\n",
-            "tileloadd tmm7, [{p1} + {s}]\n",
+            fetch_sums!(0),
             $one,
+            "tdpbf16ps tmm1, ",
+            $x,
+            ", tmm5\n",
+            "tileloadd tmm4, [{t} + {row}]\n",
+            "add {t}, {g}\n",
             fetch!(),
-            "tdpbf16ps tmm2, tmm7, tmm4\n",
+            fetch_sums!(3),
+            "tdpbf16ps tmm2, ",
+            $x,
+            ", tmm4\n",
+            "tileloadd tmm5, [{t} + {row}]\n",
+            fetch!(),
+            fetch_sums!(6),
             $other,
+            "tdpbf16ps tmm3, ",
+            $x,
+            ", tmm5\n",
             fetch!(),
-            "tdpbf16ps tmm3, tmm7, tmm5\n",
+            fetch_sums!(9),
             "add {p}, 64\n",
-            "add {p1}, 64\n",
-            "add {w0}, 1024\n",
-            "add {w1}, 1024\n",
+            "add {next}, 64\n",
+            "add {w}, 1024\n",
+            "add {q}, 64 * {SUMS_FETCHED}\n",
         )
     };
 }
@@ -246,32 +281,28 @@ fn constants() -> [__m512i; 2] {
     }]
 }
 
-/// Makes a tile.
+/// Makes half a tile.
 ///
 /// # Safety
-/// `made` is valid for writes; the CPU has AVX-512 BW and BF16.
+/// `made` is valid for writes and aligned to a cache line; the CPU has AVX-512 BW and BF16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub unsafe fn widen(raw: &Raw, made: *mut Tile) {
+pub unsafe fn widen(raw: &Half, made: *mut HalfTile) {
     let [byte, order] = constants();
-    // SAFETY: reads `raw`, writes the tile, all of it aligned. Every register that is written is declared.
+    // SAFETY: reads `raw`, writes half a tile, all of it aligned. Every register that is written is declared.
     unsafe {
         asm!(
-            lines!(),
-            widen!(0, "zmm26", "zmm27"),
-            widen!(1, "zmm26", "zmm27"),
-            widen!(2, "zmm26", "zmm27"),
-            widen!(3, "zmm26", "zmm27"),
-            widen!(4, "zmm28", "zmm29"),
-            widen!(5, "zmm28", "zmm29"),
-            widen!(6, "zmm28", "zmm29"),
-            widen!(7, "zmm28", "zmm29"),
+            line!(),
+            widen!(0),
+            widen!(1),
+            widen!(2),
+            widen!(3),
             raw = in(reg) raw,
             made = in(reg) made,
             in("zmm24") byte,
             in("zmm25") order,
             out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _,
-            out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+            out("zmm26") _, out("zmm27") _,
             options(nostack, preserves_flags)
         );
     }
@@ -305,18 +336,14 @@ impl Unit for Hardware {
         // caller vouches for. Prefetches read nothing. Every register that is written is declared.
         unsafe {
             asm!(
-                // The sums of 16 tokens are at `p`, those of 16 more at `p1`, `s` bytes apart.
+                "mov {row}, 64",
                 "mov {p}, [{o} + {FROM}]",
                 "test {p}, {p}",
                 "jz 3f",
-                "mov {s}, [{o} + {FROM_STRIDE}]",
-                "mov {p1}, {s}",
-                "shl {p1}, 4",
-                "add {p1}, {p}",
-                "tileloadd tmm0, [{p} + {s}]",
-                "tileloadd tmm1, [{p} + {s} + 64]",
-                "tileloadd tmm2, [{p1} + {s}]",
-                "tileloadd tmm3, [{p1} + {s} + 64]",
+                "tileloadd tmm0, [{p} + {row}]",
+                "tileloadd tmm1, [{p} + {row} + 1024]",
+                "tileloadd tmm2, [{p} + {row} + 2048]",
+                "tileloadd tmm3, [{p} + {row} + 3072]",
                 "jmp 4f",
                 "3:",
                 "tilezero tmm0",
@@ -324,81 +351,88 @@ impl Unit for Hardware {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "4:",
-                // Now the activations are, `s3` is three strides.
                 "mov {p}, [{o} + {X}]",
                 "mov {s}, [{o} + {X_STRIDE}]",
-                "lea {s3}, [{s} + {s} * 2]",
-                "mov {p1}, {s}",
-                "shl {p1}, 4",
-                "add {p1}, {p}",
-                "mov {w0}, [{o} + {W}]",
-                "mov {w1}, [{o} + {W} + 8]",
+                "mov {w}, [{o} + {W}]",
+                "mov {g}, [{o} + {W_STRIDE}]",
+                "mov {q}, [{o} + {NEXT_FROM}]",
                 "mov {raw}, [{o} + {RAW}]",
                 "mov {made}, [{o} + {MADE}]",
-                "mov {m}, [{o} + {MAKES}]",
                 "mov {n}, [{o} + {TILES}]",
-                "mov {row}, 64",
-                "test {m}, {m}",
-                "jz 6f",
-                // Four tiles of columns, and one tile made.
+                // Activations are fetched two steps ahead: at last those of the next square.
+                "lea {next}, [{p} + 128]",
+                "cmp {raw}, [{o} + {RAW_END}]",
+                "je 6f",
+                // Two tiles of columns, and half a tile made.
                 "7:",
-                lines!(),
-                step!(widen!(0, "zmm26", "zmm27"), widen!(1, "zmm26", "zmm27")),
-                step!(widen!(2, "zmm26", "zmm27"), widen!(3, "zmm26", "zmm27")),
-                step!(widen!(4, "zmm28", "zmm29"), widen!(5, "zmm28", "zmm29")),
-                step!(widen!(6, "zmm28", "zmm29"), widen!(7, "zmm28", "zmm29")),
-                "add {raw}, {RAW_BYTES}",
-                "add {made}, 1024",
-                "sub {n}, {PER_MADE}",
-                "dec {m}",
-                "jnz 7b",
+                "cmp {n}, 2",
+                "cmove {next}, [{o} + {NEXT_X}]",
+                line!(),
+                step!("tmm6", widen!(0), widen!(1)),
+                step!("tmm7", widen!(2), widen!(3)),
+                "add {raw}, {HALF}",
+                "add {made}, 512",
+                "sub {n}, 2",
+                "cmp {raw}, [{o} + {RAW_END}]",
+                "jne 7b",
                 "6:",
-                "test {n}, {n}",
-                "jz 5f",
+                "sub {n}, 2",
+                "jb 8f",
                 "2:",
-                step!("", ""),
-                "dec {n}",
-                "jnz 2b",
+                "cmove {next}, [{o} + {NEXT_X}]",
+                step!("tmm6", "", ""),
+                step!("tmm7", "", ""),
+                "sub {n}, 2",
+                "jae 2b",
+                "8:",
+                // None is left, or one.
+                "cmp {n}, -2",
+                "je 5f",
+                step!("tmm6", "", ""),
                 "5:",
                 "mov {p}, [{o} + {SUMS}]",
                 "mov {s}, [{o} + {SUMS_STRIDE}]",
-                "mov {p1}, {s}",
-                "shl {p1}, 4",
-                "add {p1}, {p}",
+                "mov {g}, [{o} + {SUMS_GROUP}]",
                 "tilestored [{p} + {s}], tmm0",
-                "tilestored [{p} + {s} + 64], tmm1",
-                "tilestored [{p1} + {s}], tmm2",
-                "tilestored [{p1} + {s} + 64], tmm3",
+                "add {p}, {g}",
+                "tilestored [{p} + {s}], tmm1",
+                "add {p}, {g}",
+                "tilestored [{p} + {s}], tmm2",
+                "add {p}, {g}",
+                "tilestored [{p} + {s}], tmm3",
                 o = in(reg) square,
                 p = out(reg) _,
-                p1 = out(reg) _,
+                next = out(reg) _,
                 f = out(reg) _,
                 s = out(reg) _,
-                s3 = out(reg) _,
-                w0 = out(reg) _,
-                w1 = out(reg) _,
+                w = out(reg) _,
+                g = out(reg) _,
+                t = out(reg) _,
+                q = out(reg) _,
                 raw = out(reg) _,
                 made = out(reg) _,
-                m = out(reg) _,
                 n = out(reg) _,
                 row = out(reg) _,
                 X = const offset_of!(Square, x),
+                NEXT_X = const offset_of!(Square, next_x),
                 X_STRIDE = const offset_of!(Square, x_stride),
                 W = const offset_of!(Square, w),
+                W_STRIDE = const offset_of!(Square, w_stride),
                 TILES = const offset_of!(Square, tiles),
                 FROM = const offset_of!(Square, from),
-                FROM_STRIDE = const offset_of!(Square, from_stride),
+                NEXT_FROM = const offset_of!(Square, next_from),
                 SUMS = const offset_of!(Square, sums),
                 SUMS_STRIDE = const offset_of!(Square, sums_stride),
+                SUMS_GROUP = const offset_of!(Square, sums_group),
+                SUMS_FETCHED = const SUMS_FETCHED,
                 RAW = const offset_of!(Square, raw),
-                RAW_BYTES = const size_of::<Raw>(),
+                RAW_END = const offset_of!(Square, raw_end),
+                HALF = const size_of::<Half>(),
                 MADE = const offset_of!(Square, made),
-                MAKES = const offset_of!(Square, makes),
-                PER_MADE = const PER_MADE,
                 in("zmm24") byte,
                 in("zmm25") order,
                 out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _,
-                out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+                out("zmm26") _, out("zmm27") _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
@@ -406,6 +440,8 @@ impl Unit for Hardware {
         }
     }
 }
+
+const _: () = assert!(PER_MADE == 2, "what the loop does while it makes half a tile");
 
 /// The arithmetic of the unit without the unit.
 pub enum Emulated {}
@@ -461,36 +497,25 @@ impl Unit for Emulated {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16,fma")]
     unsafe fn multiply(square: &Square) {
-        let Square {
-            x_stride,
-            from_stride,
-            sums_stride,
-            ..
-        } = *square;
-        for i in 0..square.makes {
+        for i in 0..square.makes() {
             // SAFETY: passed on.
             unsafe { widen(&*square.raw.add(i), square.made.add(i)) };
         }
-        for t in 0..SIDE {
-            // SAFETY: passed on: a token's sums so far, and where they go.
+        for group in 0..GROUPS {
+            // SAFETY: passed on: a group's sums so far, where they go, and what is multiplied for them.
             unsafe {
-                let to = square.sums.byte_add(t * sums_stride);
-                if square.from.is_null() {
-                    to.write_bytes(0, SIDE);
-                } else {
-                    square.from.byte_add(t * from_stride).copy_to(to, SIDE);
-                }
-            }
-        }
-        for half in 0..2 {
-            for (j, w) in square.w.into_iter().enumerate() {
-                // SAFETY: passed on: half of the tokens, half of the rows.
-                unsafe {
-                    let sums = square.sums.byte_add(half * ROWS * sums_stride).add(j * ROWS);
-                    for k in 0..square.tiles {
-                        let x = square.x.add(half * ROWS * x_stride + k * ROW);
-                        product(x, x_stride, w.add(k), sums, sums_stride);
+                let sums = square.sums.byte_add(group * square.sums_group);
+                for t in 0..ROWS {
+                    let to = sums.byte_add(t * square.sums_stride);
+                    if square.from.is_null() {
+                        to.write_bytes(0, ROWS);
+                    } else {
+                        square.from.add(group).byte_add(t * ROW).cast::<f32>().copy_to(to, ROWS);
                     }
+                }
+                for k in 0..square.tiles {
+                    let w = square.w.byte_add(group * square.w_stride).add(k);
+                    product(square.x.add(k * ROW), square.x_stride, w, sums, square.sums_stride);
                 }
             }
         }
