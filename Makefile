@@ -9,7 +9,7 @@ MODEL := shakespeare
 CRATE := generated/$(MODEL)
 RUNNER := $(CRATE)/target/release/$(MODEL)
 
-.PHONY: help run runner test fuzz check bless bench bench-kernels bench-plan bench-dsa mca
+.PHONY: help run runner test fuzz check bless bench bench-kernels bench-plan bench-dsa mca tiles
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,3 +59,6 @@ bench-dsa: ## how well and how fast ckc dsa plans tables of buffers
 
 mca: ## what llvm-mca says of the matrix unit's loops; see docs/performance.md
 	python3 benches/mca.py
+
+tiles: ## what the matrix unit's matmul asks of L2; see docs/performance.md
+	python3 benches/tiles.py $(BENCH)

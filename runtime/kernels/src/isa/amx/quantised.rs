@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use super::matmul::{Activations, Part, Stage, TILE_COLS, TOKENS, Weights};
+use super::matmul::{Activations, Part, Stage, TILE_COLS, Weights};
 use super::tiles::{Half, ROWS, Raw, Tile};
 use crate::dtype::{DType, GROUP, Q8};
 use crate::isa::Matmul;
@@ -87,31 +87,21 @@ impl<B: Block<Values: Unpack, Scales: Line>> Weights for Blocks<B> {
 }
 
 /// Rows of bf16 as [`super::quantize`] makes them. They are read where they are, but for the last tokens, which are filled
-/// up with zeros, and for rows so far apart that a tile would lie in few sets of the L1 cache: these are copied.
-pub(super) struct Ready([Stage; TOKENS / ROWS]);
-
-/// Whether sixteen rows fall into four of 64 sets, or fewer.
-const fn crowded(stride: usize) -> bool {
-    stride.is_multiple_of(16 * 64)
-}
+/// up with zeros. Sixteen rows may lie in few sets of the L1 cache: that costs less than a copy, which nothing would hide.
+pub(super) struct Ready(Stage);
 
 impl Activations for Ready {
     const COLUMN: usize = 2;
 
     fn new() -> Ready {
-        Ready([Stage::NEW; _])
+        Ready(Stage::NEW)
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn prepare(&mut self, m: &Matmul, part: Part) {
-        let first = if crowded(m.x_stride) {
-            0
-        } else {
-            part.tokens / ROWS * ROWS
-        };
-        for t in first..part.tokens.next_multiple_of(ROWS) {
-            let to = self.0[t / ROWS].row(t % ROWS);
+        for t in part.tokens / ROWS * ROWS..part.tokens.next_multiple_of(ROWS) {
+            let to = self.0.row(t % ROWS);
             let from = m.x.wrapping_add((part.t0 + t) * m.x_stride);
             for b in 0..part.cols / Q8::BLOCK {
                 // SAFETY: a block of the row, a cache line of the stage's.
@@ -129,8 +119,8 @@ impl Activations for Ready {
 
     #[inline]
     fn rows(&self, m: &Matmul, part: Part, t: usize) -> (*const u8, usize) {
-        if crowded(m.x_stride) || t + ROWS > part.t0 + part.tokens {
-            self.0[(t - part.t0) / ROWS].rows()
+        if t + ROWS > part.t0 + part.tokens {
+            self.0.rows()
         } else {
             (m.x.wrapping_add(t * m.x_stride + 2 * part.k0), m.x_stride)
         }
