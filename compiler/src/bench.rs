@@ -92,7 +92,7 @@ fn giga(x: f64) -> f64 {
 /// # Errors
 /// What the runtime refuses: threads, instruction set, memory.
 pub fn machine(config: &Config) -> Result<Machine, Error> {
-    let mut bench = Bench::new(config, Choices::new(&[], usize::MAX))?;
+    let mut bench = Bench::new(config, Choices::all_from(usize::MAX))?;
     let ceilings = bench.ceilings()?;
     Ok(Machine::new(&bench, &ceilings))
 }

@@ -63,7 +63,7 @@ impl Program for Bigram {
         kv_offset: 0,
         kv_bytes: 0,
         segments: &[],
-        choices: Choices::new(&[], 8),
+        choices: Choices::all_from(8),
         steps: &[],
     };
 

@@ -63,7 +63,7 @@ pub fn calibrate(known: &Costs, what: &What, progress: &mut dyn FnMut(&str, usiz
             isa: Some((*tier).to_owned()),
             check: false,
         };
-        let mut bench = Bench::new(&config, from(usize::MAX))?;
+        let mut bench = Bench::new(&config, Choices::all_from(usize::MAX))?;
         costs.workers = bench.threads();
         costs.barrier_ns = (bench.barrier()?.p50 as f64).max(1.0);
         let mut rates = known.rates(tier).copied().unwrap_or_default();
@@ -114,20 +114,12 @@ fn machine(costs: &Costs, rows: &[(&str, Vec<DType>)], known: &Costs) -> String 
     format!("{measured}; the rest of: {}", known.machine)
 }
 
-/// Kernels for many from that number of tokens on.
-fn from(tokens: usize) -> Choices {
-    Choices {
-        many: [tokens; DType::ALL.len()],
-        tiles: tokens,
-    }
-}
-
 fn row(bench: &mut Bench, tier: &str, dtype: DType) -> Result<Row, Error> {
     let (rows, cols) = MATRIX;
     let bytes = dtype.packed_bytes(rows, cols) as f64;
     let ops = |tokens: usize| (2 * rows * cols * tokens) as f64;
-    let mut seconds = |choices: Choices, tokens: usize| -> Result<f64, Error> {
-        bench.choose(choices);
+    let mut seconds = |many_from: usize, tokens: usize| -> Result<f64, Error> {
+        bench.choose(Choices::all_from(many_from));
         let matmul = Matmul {
             dtype,
             rows,
@@ -143,13 +135,13 @@ fn row(bench: &mut Bench, tier: &str, dtype: DType) -> Result<Row, Error> {
     };
     let (has_few, has_many) = kernels(tier, dtype);
     let few = if has_few {
-        let (one, tile) = (seconds(from(usize::MAX), FEW.0)?, seconds(from(usize::MAX), FEW.1)?);
+        let (one, tile) = (seconds(usize::MAX, FEW.0)?, seconds(usize::MAX, FEW.1)?);
         Some(rate(bytes / one, ops(FEW.1) / tile))
     } else {
         None
     };
     let many = if has_many {
-        let (less, more) = (seconds(from(1), MANY.0)?, seconds(from(1), MANY.1)?);
+        let (less, more) = (seconds(1, MANY.0)?, seconds(1, MANY.1)?);
         Some(line((MANY.0 as f64, less), (MANY.1 as f64, more), bytes, ops(1)))
     } else {
         None

@@ -14,7 +14,11 @@ use crate::schedule::cost::matrices;
 
 /// Tokens that a kernel for many multiplies at once, by tier.
 fn tile(tier: &str) -> usize {
-    if tier == "amx" { 32 } else { 8 }
+    match tier {
+        "avx2" => 4,
+        "amx" => 32,
+        _ => 8,
+    }
 }
 
 /// Which of a tier's kernels.
@@ -63,8 +67,8 @@ const MOST: usize = 512;
 /// Alone, it takes one matrix again and again. In a program it unpacks one matrix after the other, anew for each tile of 8
 /// tokens, and meets activations that other steps have evicted from the caches; the kernel for many unpacks once for 64
 /// tokens and loses nothing. The number is the one with the least squares over seven types of weights and 32, 48 and 64
-/// tokens of a worker, where the table as it is measured is wrong by 7.4 % in the mean, and with it by 4.4 %: less than what
-/// the machine varies by. docs/performance.md has the measurements.
+/// tokens of a worker on `avx512`, where the table as it is measured is wrong by 7.4 % in the mean, and with it by 4.4 %:
+/// less than what the machine varies by. docs/performance.md has the measurements.
 pub(super) const WITHIN: f64 = 0.93;
 
 /// Nanoseconds of `n` tokens with `elements` weights in `bytes` on the kernel for few: a tile after the other.
@@ -123,10 +127,12 @@ impl Costs {
 
     /// What a program with these weights takes: types, and elements of each.
     pub fn choices(&self, weights: &[(DType, usize)]) -> Choices {
-        let mut choices = Choices::new(&[], usize::MAX);
-        for dtype in DType::ALL {
-            choices.many[dtype as usize] = self.many_from("avx512", dtype);
-        }
+        let many = |tier| DType::ALL.map(|dtype| self.many_from(tier, dtype));
+        let choices = Choices {
+            avx2: many("avx2"),
+            avx512: many("avx512"),
+            tiles: usize::MAX,
+        };
         let total = |tier: &str, tokens: usize| -> f64 {
             let each = weights.iter().filter_map(|&(dtype, elements)| {
                 let elements = elements as f64;
@@ -176,7 +182,7 @@ impl Costs {
             };
         }
         let row = self.rates(tier)?[dtype as usize];
-        match row.many.filter(|_| n >= choices.many[dtype as usize]) {
+        match row.many.filter(|_| n >= choices.many_from(tier, dtype)) {
             Some(rate) => Some((Way::Many, many(rate, tile(tier), bytes, elements, n))),
             None => Some((Way::Few, few(row.within()?, bytes, elements, n))),
         }

@@ -30,7 +30,7 @@ const DEFAULT: &str = include_str!("default.yaml");
 pub const TIERS: [&str; 5] = ["avx2", "avx512", "amx", "neon", "dotprod"];
 
 /// Tiers that every table has: a program may meet them, and the thresholds between their kernels are its constants.
-const NEEDED: [&str; 2] = ["avx512", "amx"];
+const NEEDED: [&str; 3] = ["avx2", "avx512", "amx"];
 
 /// What kernels cost on a machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,7 @@ pub struct Rate {
 /// Which kernels a tier has for a weight type: for few tokens, for many. Few tokens meet no tiles: they are AVX-512's.
 pub fn kernels(tier: &str, dtype: DType) -> (bool, bool) {
     match tier {
-        "avx512" => (true, dtype.quantised()),
+        "avx2" | "avx512" => (true, dtype.quantised()),
         "amx" => (false, dtype.quantised() || dtype == DType::BF16),
         _ => (true, false),
     }

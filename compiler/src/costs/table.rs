@@ -153,7 +153,7 @@ record! {
         workers: Lenient<Workers>,
         /// Nanoseconds of a barrier.
         barrier_ns: Lenient<Positive>,
-        /// Rates by instruction set and weight type. `avx512` and `amx` are always there.
+        /// Rates by instruction set and weight type. `avx2`, `avx512` and `amx` are always there.
         tiers: Lenient<Spanned<Named<Lenient<Spanned<Named<Lenient<Spanned<RowEntry>>>>>>>>,
     }
 }

@@ -1,7 +1,6 @@
 //! The table: what is wrong with one, and what one decides.
 
 use ck_kernels::dtype::DType;
-use ck_kernels::isa::Choices;
 use ck_kernels::partition::Axis;
 
 use super::choose::WITHIN;
@@ -52,7 +51,8 @@ fn what_is_written_is_read_and_written_the_same() {
     assert_eq!(DEFAULT, text, "default.yaml is as `write` writes it");
     let mut odd = costs.clone();
     odd.machine = "# \"two\": cores\n- ä".into();
-    odd.tiers.push(("neon", costs.tiers[0].1));
+    let few = costs.tiers[0].1.map(|row| Row { many: None, ..row });
+    odd.tiers.push(("neon", few));
     odd.isa = "neon";
     assert_eq!(table::parse("t", &write(&odd)).0.as_ref(), Some(&odd));
 }
@@ -152,8 +152,8 @@ fn odd_texts_are_no_tables() {
 fn thresholds_follow_the_rates() {
     let weights = [(DType::Q4_0, 1 << 20)];
     let from = |few, many| {
-        let Choices { many, tiles } = uniform(few, many).choices(&weights);
-        (many[DType::Q4_0 as usize], tiles)
+        let choices = uniform(few, many).choices(&weights);
+        (choices.avx512[DType::Q4_0 as usize], choices.tiles)
     };
     // Unpacking costs as much as 32 tokens, the rest nothing.
     let slow = rate(1e6, 100.0);
@@ -182,26 +182,43 @@ fn thresholds_follow_the_rates() {
     );
     // Floats have one kernel.
     let choices = uniform(rate(1.0, 1.0), rate(1e3, 1e3)).choices(&weights);
-    assert_eq!(choices.many[DType::F32 as usize], usize::MAX);
+    assert_eq!(choices.avx2[DType::F32 as usize], usize::MAX);
+    assert_eq!(choices.avx512[DType::F32 as usize], usize::MAX);
 }
 
-/// As prefill of programs by either kernel was measured: docs/performance.md.
+/// On `avx512` as prefill of programs by either kernel was measured: docs/performance.md.
 #[test]
 fn the_default_takes_words_where_programs_are_faster_with_them() {
-    let many = Costs::standard().choices(&[]).many;
-    for (dtype, from) in [
-        (DType::Q8_0, 53),
-        (DType::Q4_0, 53),
-        (DType::Q4_1, 77),
-        (DType::Q5_0, 45),
-        (DType::Q5_1, 85),
-        (DType::Q4K, 77),
-        (DType::Q5K, 61),
-        (DType::Q6K, usize::MAX),
-        (DType::BF16, usize::MAX),
+    let choices = Costs::standard().choices(&[]);
+    let never = usize::MAX;
+    for (dtype, avx2, avx512) in [
+        (DType::Q8_0, 3, 53),
+        (DType::Q4_0, 4, 53),
+        (DType::Q4_1, 4, 77),
+        (DType::Q5_0, 3, 45),
+        (DType::Q5_1, 4, 85),
+        (DType::Q4K, 6, 77),
+        (DType::Q5K, 4, 61),
+        (DType::Q6K, 7, never),
+        (DType::BF16, never, never),
     ] {
-        assert_eq!(many[dtype as usize], from, "{}", dtype.name());
+        let from = [choices.avx2, choices.avx512].map(|many| many[dtype as usize]);
+        assert_eq!(from, [avx2, avx512], "{}", dtype.name());
     }
+}
+
+/// Rows of one tier say nothing of another.
+#[test]
+fn each_tier_has_thresholds_of_its_own() {
+    let standard = Costs::standard().choices(&[]);
+    let mut costs = Costs::standard().clone();
+    let rows = costs.tiers.iter_mut().filter(|(tier, _)| *tier == "avx2");
+    for row in rows.flat_map(|(_, rates)| rates) {
+        row.many = row.many.map(|_| rate(1e-3, 1e-3));
+    }
+    let choices = costs.choices(&[]);
+    assert_eq!(choices.avx2, [usize::MAX; DType::ALL.len()]);
+    assert_eq!(choices.avx512, standard.avx512);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 
 use ck_kernels::dtype::DType;
+use ck_kernels::isa::Choices;
 
 use super::Origin;
 use super::comments::Comments;
@@ -227,15 +228,17 @@ fn choices(origin: &Origin<'_>, graph: &crate::graph::Graph) -> TokenStream {
     };
     let types: std::collections::BTreeSet<DType> =
         graph.weights.iter().filter(|w| !w.vector).map(|w| w.dtype).collect();
-    let many = types
-        .into_iter()
-        .map(|dtype| (dtype, origin.choices.many[dtype as usize]));
-    let many = many.filter(|(_, tokens)| *tokens != usize::MAX).map(|(dtype, tokens)| {
-        let (dtype, tokens) = (variant(&dtype), from(tokens));
-        quote! { (DType::#dtype, #tokens) }
+    let Choices { avx2, avx512, tiles } = origin.choices;
+    let [avx2, avx512] = [avx2, avx512].map(|of| {
+        let many = types.iter().map(|dtype| (dtype, of[*dtype as usize]));
+        let many = many.filter(|(_, tokens)| *tokens != usize::MAX).map(|(dtype, tokens)| {
+            let (dtype, tokens) = (variant(dtype), from(tokens));
+            quote! { (DType::#dtype, #tokens) }
+        });
+        quote! { Choices::thresholds(&[#(#many),*]) }
     });
-    let tiles = from(origin.choices.tiles);
-    quote! { Choices::new(&[#(#many),*], #tiles) }
+    let tiles = from(tiles);
+    quote! { Choices { avx2: #avx2, avx512: #avx512, tiles: #tiles } }
 }
 
 /// From the first key to the last value; a stride layout has them interleaved with everything else.

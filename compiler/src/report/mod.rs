@@ -24,8 +24,9 @@ pub(crate) use text::percent;
 pub use text::to_text;
 pub(crate) use types::order_words;
 pub use types::{
-    Barrier, Costs, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, Memory, Move, Options, Partition, Peak,
-    Plan, Predicted, REGIONS, Region, Report, SCHEMA, Shrink, Step, StepOrder, Tensor, Totals, WeightRow,
+    Barrier, Costs, Division, Entry, FuseOutcome, Fusion, Header, Limit, Live, ManyFrom, Memory, Move, Options,
+    Partition, Peak, Plan, Predicted, REGIONS, Region, Report, SCHEMA, Shrink, Step, StepOrder, Tensor, Totals,
+    WeightRow,
 };
 
 /// Whether a peak is known to be the least possible.

@@ -122,8 +122,10 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
     }
     if let Some(c) = &h.costs {
         writeln!(out, "costs   for {}, {} workers: {}", c.isa, c.workers, c.machine)?;
-        for (dtype, tokens) in &c.many_from {
-            writeln!(out, "costs   {dtype}: kernel for many from {tokens} tokens on")?;
+        for (dtype, many) in &c.many_from {
+            for (isa, tokens) in many.each() {
+                writeln!(out, "costs   {dtype} on {isa}: kernel for many from {tokens} tokens on")?;
+            }
         }
         if let Some(tokens) = c.tiles_from {
             writeln!(out, "costs   matrix unit from {tokens} tokens on")?;

@@ -141,7 +141,7 @@ fn the_context_is_divided_only_where_workers_do_not_divide_the_heads_and_there_i
         },
         workspace,
     };
-    let choices = Choices::new(&[], usize::MAX);
+    let choices = Choices::all_from(usize::MAX);
     let halves = |nth, tokens, pos| {
         split.halves(&Ctx {
             ith: 0,

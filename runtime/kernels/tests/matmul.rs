@@ -3,9 +3,9 @@
 mod common;
 
 use ck_kernels::dtype::DType;
-use ck_kernels::isa::{Isa, supported};
+use ck_kernels::isa::{Choices, Isa, supported};
 use ck_kernels::quant::format;
-use common::{Activations, Matrix, Rng, all_from, as_multiplied, matmul, matmul_as};
+use common::{Activations, Matrix, Rng, as_multiplied, matmul, matmul_as};
 use proptest::prelude::*;
 
 /// Shapes with cut groups, cut token tiles and, for floats, any K.
@@ -98,7 +98,7 @@ proptest! {
                     prop_assert!(whole[t * rows..][rs.clone()].iter().map(|v| v.to_bits()).eq(got));
                 }
                 // Whatever a program chose.
-                for choices in [all_from(1), all_from(usize::MAX)] {
+                for choices in [1, usize::MAX].map(Choices::all_from) {
                     let other = matmul_as(&choices, isa, &w, &x, rs.clone(), ts.clone(), stride);
                     prop_assert!(other.iter().map(|v| v.to_bits()).eq(part.iter().map(|v| v.to_bits())));
                 }

@@ -29,7 +29,7 @@ fn layout(weights: usize, arena: usize, segments: &'static [Segment]) -> Layout 
         kv_offset: arena - 128,
         kv_bytes: 0,
         segments,
-        choices: Choices::new(&[], 8),
+        choices: Choices::all_from(8),
         steps: &[],
     }
 }

@@ -49,7 +49,7 @@ const LAYOUT: Layout = Layout {
     kv_offset: 0,
     kv_bytes: 0,
     segments: &[],
-    choices: Choices::new(&[], 8),
+    choices: Choices::all_from(8),
     steps: &[],
 };
 

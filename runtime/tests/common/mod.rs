@@ -127,7 +127,7 @@ const fn layout(p: Places, hash: u8, segments: &'static [Segment]) -> Layout {
         kv_offset: p.cache.offset,
         kv_bytes: CONTEXT * p.cache.stride(),
         segments,
-        choices: Choices::new(&[], 8),
+        choices: Choices::all_from(8),
         steps: STEPS,
     }
 }

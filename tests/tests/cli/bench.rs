@@ -85,7 +85,7 @@ fn a_table_is_measured_and_a_program_is_compiled_by_it() {
     let path = dir.path().join("costs.yaml");
     let file = path.display().to_string();
     let here = |tier: &&str| ck_kernels::isa::supported().any(|isa| isa.name == *tier);
-    // The first one has kernels for few only; and the largest type is measured by the fewest calls.
+    // Floats have a kernel for few only; and the largest type is measured by the fewest calls.
     let tier = TIERS.into_iter().find(here).expect("an instruction set");
     let calibrate = ["bench", "kernels", "--calibrate", "--threads", "2", "--isa", tier];
     let calibrate = |more: &[&str]| ckc(&[&calibrate[..], more].concat());

@@ -10,7 +10,7 @@ use super::{EntryLayout, Kind, Layout};
 use crate::costs::Chosen;
 use crate::graph::Graph;
 use crate::model::Budget;
-use crate::report::{Costs, Entry, Header, Limit, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
+use crate::report::{Costs, Entry, Header, Limit, ManyFrom, Options, Plan, Report, SCHEMA, Status, Step, StepOrder};
 use crate::schedule::Halves;
 use crate::schedule::cost::cost;
 use fusions::fusions;
@@ -128,7 +128,14 @@ fn costs(about: &About<'_>) -> Costs {
         isa: costs.isa.into(),
         workers: costs.workers as u64,
         many_from: matrices
-            .filter_map(|w| Some((w.dtype.name().to_owned(), from(choices.many[w.dtype as usize])?)))
+            .map(|w| {
+                let many = ManyFrom {
+                    avx2: from(choices.avx2[w.dtype as usize]),
+                    avx512: from(choices.avx512[w.dtype as usize]),
+                };
+                (w.dtype.name().to_owned(), many)
+            })
+            .filter(|(_, many)| *many != ManyFrom::default())
             .collect(),
         tiles_from: from(choices.tiles),
     }

@@ -140,10 +140,10 @@ pub(super) fn settings(old: &Header, new: &Header) -> Vec<Fact> {
 
 /// A table of costs and what was chosen by it, in words.
 fn costs(costs: &Costs) -> String {
-    let many = costs
-        .many_from
-        .iter()
-        .map(|(dtype, tokens)| format!("{dtype} many from {tokens}"));
+    let many = costs.many_from.iter().flat_map(|(dtype, many)| {
+        let each = many.each();
+        each.map(move |(isa, tokens)| format!("{dtype} on {isa} many from {tokens}"))
+    });
     let tiles = costs.tiles_from.map(|tokens| format!("tiles from {tokens}"));
     let chosen: Vec<String> = many.chain(tiles).collect();
     let (machine, isa, workers) = (&costs.machine, &costs.isa, costs.workers);

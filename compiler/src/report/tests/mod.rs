@@ -31,7 +31,14 @@ fn sample(layers: &[&str]) -> Report {
                 machine: "a small one".into(),
                 isa: "avx512".into(),
                 workers: 2,
-                many_from: [("q4_0".into(), 64)].into(),
+                many_from: [(
+                    "q4_0".into(),
+                    ManyFrom {
+                        avx2: Some(16),
+                        avx512: Some(64),
+                    },
+                )]
+                .into(),
                 tiles_from: Some(16),
             }),
             entries: vec![Entry {

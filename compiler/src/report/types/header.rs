@@ -46,12 +46,32 @@ pub struct Costs {
     pub isa: String,
     /// Workers, likewise.
     pub workers: u64,
-    /// By weight type: tokens from which on the kernel for many takes over; types that have none are left out.
+    /// By weight type; types that never take a kernel for many are left out.
     #[serde(deserialize_with = "unique::deserialize")]
-    pub many_from: BTreeMap<String, u64>,
+    pub many_from: BTreeMap<String, ManyFrom>,
     /// Tokens from which on a matrix unit is used; absent if never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles_from: Option<u64>,
+}
+
+/// Tokens from which on the kernel for many takes over, by instruction set; absent if never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManyFrom {
+    /// On `avx2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avx2: Option<u64>,
+    /// On `avx512`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avx512: Option<u64>,
+}
+
+impl ManyFrom {
+    /// The thresholds that there are, each with the name of its instruction set.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, u64)> {
+        let named = [("avx2", self.avx2), ("avx512", self.avx512)];
+        named.into_iter().filter_map(|(isa, tokens)| Some((isa, tokens?)))
+    }
 }
 
 /// What changes the layout besides the YAML.

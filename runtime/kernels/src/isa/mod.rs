@@ -27,7 +27,7 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod words;
 
-pub use choices::Choices;
+pub use choices::{Choices, Thresholds};
 pub use detect::{Features, IsaError, best, by_name, supported};
 
 use crate::dtype::{ALIGN, DType};
@@ -171,8 +171,8 @@ impl Isa {
     /// The matmul of these weights with that many tokens; sound to call as [`Isa::matmul`].
     pub fn matmul_of(&self, dtype: DType, tokens: usize, choices: &Choices) -> unsafe fn(&Matmul) {
         let few = &self.matmul;
-        let table = self.many.as_ref().filter(|_| tokens >= choices.many[dtype as usize]);
-        table.unwrap_or(few)[dtype as usize]
+        let from = choices.many_from(self.name, dtype);
+        self.many.as_ref().filter(|_| tokens >= from).unwrap_or(few)[dtype as usize]
     }
 }
 

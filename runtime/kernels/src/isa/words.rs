@@ -95,11 +95,11 @@ pub trait Kernel {
     /// The block is there and has them; the CPU has the tier's features.
     unsafe fn unpack(block: *const u8, j: usize, to: &mut [Words; LANES]) -> Self::Factors;
 
-    /// The sums of a tile.
+    /// The sums of a tile; `FULL` if all of its tokens count.
     ///
     /// # Safety
     /// The output is there; the CPU has the tier's features.
-    unsafe fn tile(tile: &Tile<'_, Self::Factors>);
+    unsafe fn tile<const FULL: bool>(tile: &Tile<'_, Self::Factors>);
 }
 
 impl<F: Copy> Tile<'_, F> {
@@ -133,9 +133,9 @@ impl<F: Copy> Tile<'_, F> {
 
     /// Where the sums of token `t` with a group go. Tokens that do not count are the last one that does.
     #[inline(always)]
-    pub fn out(&self, group: usize, t: usize) -> *mut f32 {
-        self.out
-            .wrapping_add(t.min(self.tokens - 1) * self.stride + group * GROUP)
+    pub fn out<const FULL: bool>(&self, group: usize, t: usize) -> *mut f32 {
+        let t = if FULL { t } else { t.min(self.tokens - 1) };
+        self.out.wrapping_add(t * self.stride + group * GROUP)
     }
 }
 
@@ -176,7 +176,7 @@ pub unsafe fn matmul<K: Kernel>(m: &Matmul) {
                         }
                         for tile in 0..tokens.div_ceil(TILE) {
                             let t = t0 + tile * TILE;
-                            K::tile(&Tile {
+                            let tile = Tile {
                                 weights: &weights,
                                 words: &stage.words[tile],
                                 scales: &stage.scales[tile],
@@ -186,7 +186,12 @@ pub unsafe fn matmul<K: Kernel>(m: &Matmul) {
                                 rows: end - r,
                                 out: m.out.add(t * m.out_stride + r),
                                 stride: m.out_stride,
-                            });
+                            };
+                            if tile.tokens == TILE {
+                                K::tile::<true>(&tile);
+                            } else {
+                                K::tile::<false>(&tile);
+                            }
                         }
                     }
                 }

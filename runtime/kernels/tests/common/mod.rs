@@ -10,15 +10,7 @@ use ck_kernels::isa::{Choices, Isa, Matmul};
 use ck_kernels::quant::{format, half};
 
 /// Of a program whose steps take either kernel.
-pub const CHOICES: Choices = all_from(8);
-
-/// Every type takes kernels for many tokens from that many on, and runs a matrix unit.
-pub const fn all_from(tokens: usize) -> Choices {
-    Choices {
-        many: [tokens; DType::ALL.len()],
-        tiles: tokens,
-    }
-}
+pub const CHOICES: Choices = Choices::all_from(8);
 
 /// xorshift64*: reproducible, and no dependency of the benchmark.
 pub struct Rng(u64);

@@ -468,10 +468,9 @@ unsafe fn block<B: Packed, const N: usize>(acc: &mut [[__m256; 2]; N], block: *c
     unsafe {
         let slab = block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB);
         let sums = if <B::Scales>::HALVED {
-            [0, 1].map(|part| {
-                let ints = dot::<B::Values, N>(slab, h, 4 * part..4 * part + 4, x);
-                fixed::<B, N>(ints, x.fixes.wrapping_add(part * x.fix_stride))
-            })
+            let low = fixed::<B, N>(dot::<B::Values, N>(slab, h, 0..4, x), x.fixes);
+            let fixes = x.fixes.wrapping_add(x.fix_stride);
+            [low, fixed::<B, N>(dot::<B::Values, N>(slab, h, 4..8, x), fixes)]
         } else {
             [fixed::<B, N>(dot::<B::Values, N>(slab, h, 0..8, x), x.fixes); 2]
         };

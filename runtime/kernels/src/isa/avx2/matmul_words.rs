@@ -65,11 +65,11 @@ impl<B: Packed> Kernel for Blocks<B> {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(tile: &Tile<'_, Self::Factors>) {
+    unsafe fn tile<const FULL: bool>(tile: &Tile<'_, Self::Factors>) {
         for i in 0..PAIR.min(tile.rows.div_ceil(GROUP)) {
             for t0 in (0..TILE.min(tile.tokens)).step_by(SOME) {
                 // SAFETY: the group has rows, one of the tokens counts.
-                unsafe { quarter::<B>(tile, i, t0) };
+                unsafe { quarter::<B, FULL>(tile, i, t0) };
             }
         }
     }
@@ -106,12 +106,16 @@ fn columns<B: Packed>(quad: __m256i) -> [__m256i; 2] {
 /// The output is there.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn quarter<B: Packed>(tile: &Tile<'_, [<B::Scales as Scale>::Factors; 2]>, i: usize, t0: usize) {
+unsafe fn quarter<B: Packed, const FULL: bool>(
+    tile: &Tile<'_, [<B::Scales as Scale>::Factors; 2]>,
+    i: usize,
+    t0: usize,
+) {
     let masks = tail_masks(tile.rows - i * GROUP);
     let mut acc = [[_mm256_setzero_ps(); 2]; SOME];
     if !tile.first {
         // SAFETY: the masks keep to the output's rows.
-        acc = core::array::from_fn(|t| unsafe { load(tile.out(i, t0 + t), masks) });
+        acc = core::array::from_fn(|t| unsafe { load(tile.out::<FULL>(i, t0 + t), masks) });
     }
     for b in 0..tile.blocks {
         let dot = |lanes: core::ops::Range<usize>| {
@@ -148,6 +152,6 @@ unsafe fn quarter<B: Packed>(tile: &Tile<'_, [<B::Scales as Scale>::Factors; 2]>
     }
     for (t, sums) in acc.into_iter().enumerate() {
         // SAFETY: as above; the same sums go to the same place.
-        unsafe { store(tile.out(i, t0 + t), masks, sums) };
+        unsafe { store(tile.out::<FULL>(i, t0 + t), masks, sums) };
     }
 }

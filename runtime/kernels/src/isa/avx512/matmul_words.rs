@@ -56,14 +56,14 @@ impl<B: Packed> Kernel for Blocks<B> {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-    unsafe fn tile(tile: &Tile<'_, Self::Factors>) {
+    unsafe fn tile<const FULL: bool>(tile: &Tile<'_, Self::Factors>) {
         let masks: [__mmask16; PAIR] = core::array::from_fn(|i| tail_mask(tile.rows.saturating_sub(i * GROUP)));
         let mut acc = [[_mm512_setzero_ps(); TILE]; PAIR];
         if !tile.first {
             for i in 0..PAIR {
                 for t in 0..TILE {
                     // SAFETY: the mask keeps to the output's rows.
-                    acc[i][t] = unsafe { _mm512_maskz_loadu_ps(masks[i], tile.out(i, t)) };
+                    acc[i][t] = unsafe { _mm512_maskz_loadu_ps(masks[i], tile.out::<FULL>(i, t)) };
                 }
             }
         }
@@ -74,7 +74,7 @@ impl<B: Packed> Kernel for Blocks<B> {
         for i in 0..PAIR {
             for t in 0..TILE {
                 // SAFETY: as above; the same sums go to the same place.
-                unsafe { _mm512_mask_storeu_ps(tile.out(i, t), masks[i], acc[i][t]) };
+                unsafe { _mm512_mask_storeu_ps(tile.out::<FULL>(i, t), masks[i], acc[i][t]) };
             }
         }
     }
