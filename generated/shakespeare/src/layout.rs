@@ -58,7 +58,7 @@ pub const LAYOUT: Layout = Layout {
 };
 
 /// Tokens from which on kernels for many of them are used, by weight type and on a matrix unit.
-pub const CHOICES: Choices = Choices::new(&[], 25);
+pub const CHOICES: Choices = Choices { avx2: Choices::thresholds(&[]), avx512: Choices::thresholds(&[]), tiles: 25 };
 
 /// Token ids of a call.
 pub const IDS: Slot = Slot { offset: 0x793000, cols: 1, act: ActType::U32 };

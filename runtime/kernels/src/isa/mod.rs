@@ -46,6 +46,7 @@ macro_rules! matmuls {
 pub(crate) use matmuls;
 
 /// The same for many tokens: the tier has a module `matmul_words` as well. Floats have one way for any number.
+#[cfg(target_arch = "x86_64")]
 macro_rules! matmuls_of_words {
     (@float $dtype:ident $name:ident) => { matmul_float::matmul::<crate::quant::$name::$dtype> };
     (@block $dtype:ident $name:ident) => { matmul_words::matmul::<crate::quant::$name::$dtype> };
@@ -53,6 +54,7 @@ macro_rules! matmuls_of_words {
         [$($crate::isa::matmuls_of_words!(@$kind $dtype $name)),*]
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(crate) use matmuls_of_words;
 
 /// One tile of a matmul: `out[t][r] = dot(x[t], w[r])` for `tokens` rows of `x` and `rows` rows of `w`.
