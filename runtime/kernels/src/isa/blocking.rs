@@ -59,12 +59,14 @@ pub trait Fixed: Scales {
     const FIX: Fix;
 
     /// What weights are stored too large by.
+    #[cfg(target_arch = "x86_64")]
     const BIAS: i32 = match Self::FIX {
         Fix::Whole(by) | Fix::Halves(by) => -by,
         Fix::None | Fix::Scaled => 0,
     };
 
     /// Whether each half of 32 columns has a scale of its own.
+    #[cfg(target_arch = "x86_64")]
     const HALVED: bool = matches!(Self::FIX, Fix::Halves(_));
 }
 
