@@ -210,9 +210,12 @@ fn extremes_do_not_saturate() {
                 let patterns: [fn(usize) -> f32; 3] =
                     [|_| 127.0, |_| -127.0, |i| if i % 2 == 0 { 127.0 } else { -127.0 }];
                 for pattern in patterns {
-                    let x = Activations::new(dtype, k, &(0..k).map(pattern).collect::<Vec<_>>(), isa);
-                    let out = matmul(isa, &w, &x, 0..16, 0..1, 16);
-                    check(isa, &w, &x, &out, 16);
+                    // Of one token, the kernel for few of them; of nine, that for many.
+                    for tokens in [1, 9] {
+                        let x = Activations::new(dtype, k, &(0..tokens * k).map(pattern).collect::<Vec<_>>(), isa);
+                        let out = matmul(isa, &w, &x, 0..16, 0..tokens, 16);
+                        check(isa, &w, &x, &out, 16);
+                    }
                 }
             }
         }

@@ -48,8 +48,9 @@ impl Words {
 /// Activations of a chunk of K: by tile of tokens, block after block, a token a cache line.
 pub struct Stage {
     words: [[[Words; TILE]; BLOCKS]; TOKENS / TILE],
-    /// Scale, and scale times sum.
-    scales: [[[[f32; 2]; TILE]; BLOCKS]; TOKENS / TILE],
+    scales: [[[f32; TILE]; BLOCKS]; TOKENS / TILE],
+    /// Scale times sum.
+    shifts: [[[f32; TILE]; BLOCKS]; TOKENS / TILE],
 }
 
 /// Weights of a group and a chunk of K.
@@ -62,7 +63,8 @@ pub struct Weights<F> {
 pub struct Tile<'a, F> {
     weights: &'a [Weights<F>; PAIR],
     words: &'a [[Words; TILE]; BLOCKS],
-    scales: &'a [[[f32; 2]; TILE]; BLOCKS],
+    scales: &'a [[f32; TILE]; BLOCKS],
+    shifts: &'a [[f32; TILE]; BLOCKS],
     /// Blocks that are there.
     pub blocks: usize,
     /// Whether the sums begin here; else they go on from those that are in their place.
@@ -109,16 +111,22 @@ impl<F: Copy> Tile<'_, F> {
         &self.words[b][t]
     }
 
-    /// The scale of block `b` of token `t`, and that times the sum of the block.
+    /// The scale of block `b` of token `t`.
     #[inline(always)]
-    pub fn scale(&self, b: usize, t: usize) -> [f32; 2] {
+    pub fn scale(&self, b: usize, t: usize) -> f32 {
         self.scales[b][t]
     }
 
-    /// Columns `2 lane` and `2 lane + 1` of block `b` of a group.
+    /// That times the sum of the block.
     #[inline(always)]
-    pub fn weights(&self, group: usize, b: usize, lane: usize) -> &Words {
-        &self.weights[group].words[b][lane]
+    pub fn shift(&self, b: usize, t: usize) -> f32 {
+        self.shifts[b][t]
+    }
+
+    /// The [`LANES`] pairs of columns of block `b` of a group.
+    #[inline(always)]
+    pub fn weights(&self, group: usize, b: usize) -> *const Words {
+        self.weights[group].words[b].as_ptr()
     }
 
     /// What scales block `b` of a group.
@@ -150,7 +158,8 @@ pub unsafe fn matmul<K: Kernel>(m: &Matmul) {
     let panel = (PANEL / chunk_bytes.max(1)).max(PAIR) / PAIR * PAIR * GROUP;
     let mut stage = Stage {
         words: [[[Words::NONE; _]; _]; _],
-        scales: [[[[0.0; _]; _]; _]; _],
+        scales: [[[0.0; _]; _]; _],
+        shifts: [[[0.0; _]; _]; _],
     };
     let mut weights: [Weights<K::Factors>; PAIR] = [const {
         Weights {
@@ -180,6 +189,7 @@ pub unsafe fn matmul<K: Kernel>(m: &Matmul) {
                                 weights: &weights,
                                 words: &stage.words[tile],
                                 scales: &stage.scales[tile],
+                                shifts: &stage.shifts[tile],
                                 blocks,
                                 first: first == 0,
                                 tokens: TILE.min(m.tokens - t),
@@ -218,7 +228,8 @@ impl Stage {
                 for b in 0..blocks {
                     K::whole(bytes.add(b * Q8::BLOCK_BYTES), &mut self.words[t / TILE][b][t % TILE]);
                     let scale = *scales.add(b);
-                    self.scales[t / TILE][b][t % TILE] = [scale, scale * *sums.add(b) as f32];
+                    self.scales[t / TILE][b][t % TILE] = scale;
+                    self.shifts[t / TILE][b][t % TILE] = scale * *sums.add(b) as f32;
                 }
             }
         }

@@ -47,9 +47,12 @@ impl Line for SubAffine {
 impl<const BIAS: i32> Line for SubCentred<BIAS> {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn line(factors: [__m512; 2]) -> [[__m512; 2]; 2] {
+    unsafe fn line((d, sc): (__m512, [__m512i; 2])) -> [[__m512; 2]; 2] {
         let bias = _mm512_set1_ps(-BIAS as f32);
-        factors.map(|d| [d, _mm512_mul_ps(d, bias)])
+        sc.map(|sc| {
+            let scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc));
+            [scale, _mm512_mul_ps(scale, bias)]
+        })
     }
 }
 

@@ -57,8 +57,26 @@ pub(super) trait Scale: Fixed {
     /// The block's header is there.
     unsafe fn factors(header: *const u8, j: usize, h: usize) -> Self::Factors;
 
-    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, the
-    /// token's scale, and that times the sum of the token's block.
+    /// Words of half `h` of 32 columns, two a lane, times their whole scale, if they have one.
+    ///
+    /// # Safety
+    /// The CPU has the tier's features.
+    #[inline(always)]
+    unsafe fn words(words: __m256i, _: Self::Factors, _h: usize) -> __m256i {
+        words
+    }
+
+    /// The same of sums, as [`Scale::add`] takes them.
+    ///
+    /// # Safety
+    /// The CPU has the tier's features.
+    #[inline(always)]
+    unsafe fn sums(sums: [__m256i; 2], _: Self::Factors) -> [__m256i; 2] {
+        sums
+    }
+
+    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, with
+    /// their whole scales; the token's scale, and that times the sum of the token's block.
     ///
     /// # Safety
     /// The CPU has the tier's features.
@@ -247,29 +265,47 @@ impl Scale for SubAffine {
 }
 
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
-    /// `d * sc` of both sub-blocks.
-    type Factors = [__m256; 2];
+    /// `d`, `sc` of both halves.
+    type Factors = (__m256, [__m256i; 2]);
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn factors(header: *const u8, j: usize, h: usize) -> [__m256; 2] {
+    unsafe fn factors(header: *const u8, j: usize, h: usize) -> (__m256, [__m256i; 2]) {
         // SAFETY: 16 `d`, sixteen times 16 bytes.
         unsafe {
-            let d = halves(header, h);
             let scale = |s: usize| {
-                let sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64(header.add((2 + s) * GROUP + 8 * h).cast()));
-                _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc))
+                let at = header.add((2 + s) * GROUP + 8 * h);
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))
             };
-            [scale(2 * j), scale(2 * j + 1)]
+            (halves(header, h), [scale(2 * j), scale(2 * j + 1)])
         }
     }
 
     #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn words(words: __m256i, (_, sc): (__m256, [__m256i; 2]), h: usize) -> __m256i {
+        // In both words of a lane.
+        let twice = _mm256_blend_epi16::<0b0101_0101>(_mm256_slli_epi32::<16>(sc[h]), sc[h]);
+        _mm256_mullo_epi16(words, twice)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sums([low, high]: [__m256i; 2], (_, sc): (__m256, [__m256i; 2])) -> [__m256i; 2] {
+        [_mm256_mullo_epi32(low, sc[0]), _mm256_mullo_epi32(high, sc[1])]
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn add(acc: __m256, sums: [__m256i; 2], [d0, d1]: [__m256; 2], scale: f32, _: f32) -> __m256 {
-        let [low, high] = sums.map(|sum| _mm256_cvtepi32_ps(sum));
-        let both = _mm256_fmadd_ps(high, d1, _mm256_mul_ps(low, d0));
-        _mm256_fmadd_ps(both, _mm256_set1_ps(scale), acc)
+    unsafe fn add(
+        acc: __m256,
+        [low, high]: [__m256i; 2],
+        (d, _): (__m256, [__m256i; 2]),
+        scale: f32,
+        _: f32,
+    ) -> __m256 {
+        let both = _mm256_add_ps(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high));
+        _mm256_fmadd_ps(both, _mm256_mul_ps(d, _mm256_set1_ps(scale)), acc)
     }
 }
 
@@ -481,7 +517,8 @@ unsafe fn block<B: Packed, const N: usize>(acc: &mut [[__m256; 2]; N], block: *c
             } else {
                 0.0
             };
-            acc[t][h] = <B::Scales>::add(acc[t][h], [sums[0][t], sums[1][t]], factors, *x.scales.add(t), shift);
+            let sums = <B::Scales>::sums([sums[0][t], sums[1][t]], factors);
+            acc[t][h] = <B::Scales>::add(acc[t][h], sums, factors, *x.scales.add(t), shift);
         }
     }
 }

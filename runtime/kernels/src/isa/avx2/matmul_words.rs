@@ -48,20 +48,24 @@ impl<B: Packed> Kernel for Blocks<B> {
     unsafe fn unpack(block: *const u8, j: usize, to: &mut [Words; LANES]) -> Self::Factors {
         // SAFETY: the slab is in the block.
         let slab = unsafe { block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB) };
+        // SAFETY: the block has these columns.
+        let factors = [0, 1].map(|h| unsafe { <B::Scales>::factors(block, j, h) });
         for (v, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for h in 0..2 {
                 // SAFETY: passed on.
                 let quads = unsafe { <B::Values>::two(slab, h, v) };
                 for (to, quad) in to.as_chunks_mut::<2>().0.iter_mut().zip(quads) {
                     for (to, columns) in to.iter_mut().zip(columns::<B>(quad)) {
-                        // SAFETY: 32 words.
-                        unsafe { _mm256_store_si256(to.at_mut::<__m256i>().add(h), columns) };
+                        // SAFETY: 32 words; half of the quads are of either half of the columns.
+                        unsafe {
+                            let words = <B::Scales>::words(columns, factors[h], v / 2);
+                            _mm256_store_si256(to.at_mut::<__m256i>().add(h), words);
+                        }
                     }
                 }
             }
         }
-        // SAFETY: the block has these columns.
-        [0, 1].map(|h| unsafe { <B::Scales>::factors(block, j, h) })
+        factors
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -122,7 +126,8 @@ unsafe fn quarter<B: Packed, const FULL: bool>(
             let mut sums = [[_mm256_setzero_si256(); 2]; SOME];
             for lane in lanes {
                 // SAFETY: the block is there.
-                let w = [0, 1].map(|h| unsafe { _mm256_load_si256(tile.weights(i, b, lane).at::<__m256i>().add(h)) });
+                let w =
+                    [0, 1].map(|h| unsafe { _mm256_load_si256(tile.weights(i, b).add(lane).cast::<__m256i>().add(h)) });
                 for t in 0..SOME {
                     // SAFETY: as above; a pair of words of a token.
                     let x = unsafe { _mm256_set1_epi32(tile.words(b, t0 + t).at::<i32>().add(lane).read()) };
@@ -140,8 +145,12 @@ unsafe fn quarter<B: Packed, const FULL: bool>(
         };
         for h in 0..2 {
             for t in 0..SOME {
-                let [scale, shift] = tile.scale(b, t0 + t);
-                let shift = if let Fix::Scaled = <B::Scales>::FIX { shift } else { 0.0 };
+                let scale = tile.scale(b, t0 + t);
+                let shift = if let Fix::Scaled = <B::Scales>::FIX {
+                    tile.shift(b, t0 + t)
+                } else {
+                    0.0
+                };
                 // SAFETY: the block is there.
                 unsafe {
                     let factors = tile.factors(i, b)[h];

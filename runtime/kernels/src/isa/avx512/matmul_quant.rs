@@ -36,8 +36,26 @@ pub(in crate::isa) trait Scale: Fixed {
     /// The block's header is there.
     unsafe fn factors(header: *const u8, j: usize) -> Self::Factors;
 
-    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, the
-    /// token's scale, and that times the sum of the token's block.
+    /// Words of half `h` of 32 columns, two a lane, times their whole scale, if they have one.
+    ///
+    /// # Safety
+    /// The CPU has the tier's features.
+    #[inline(always)]
+    unsafe fn words(words: __m512i, _: Self::Factors, _h: usize) -> __m512i {
+        words
+    }
+
+    /// The same of sums, as [`Scale::add`] takes them.
+    ///
+    /// # Safety
+    /// The CPU has the tier's features.
+    #[inline(always)]
+    unsafe fn sums(sums: [__m512i; 2], _: Self::Factors) -> [__m512i; 2] {
+        sums
+    }
+
+    /// Adds the products of 32 columns with a token's block, scaled: sums of both halves, or of all in the first, with
+    /// their whole scales; the token's scale, and that times the sum of the token's block.
     ///
     /// # Safety
     /// The CPU has the tier's features.
@@ -230,29 +248,44 @@ impl Scale for SubAffine {
 }
 
 impl<const BIAS: i32> Scale for SubCentred<BIAS> {
-    /// `d * sc` of both sub-blocks.
-    type Factors = [__m512; 2];
+    /// `d`, `sc` of both halves.
+    type Factors = (__m512, [__m512i; 2]);
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn factors(header: *const u8, j: usize) -> [__m512; 2] {
+    unsafe fn factors(header: *const u8, j: usize) -> (__m512, [__m512i; 2]) {
         // SAFETY: 16 `d`, sixteen times 16 bytes.
         unsafe {
-            let d = halves(header);
-            let scale = |s: usize| {
-                let sc = _mm512_cvtepi8_epi32(_mm_loadu_si128(header.add((2 + s) * GROUP).cast()));
-                _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc))
-            };
-            [scale(2 * j), scale(2 * j + 1)]
+            let scale = |s: usize| _mm512_cvtepi8_epi32(_mm_loadu_si128(header.add((2 + s) * GROUP).cast()));
+            (halves(header), [scale(2 * j), scale(2 * j + 1)])
         }
     }
 
     #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn words(words: __m512i, (_, sc): (__m512, [__m512i; 2]), h: usize) -> __m512i {
+        // In both words of a lane.
+        let twice = _mm512_mask_mov_epi16(_mm512_slli_epi32::<16>(sc[h]), 0x5555_5555, sc[h]);
+        _mm512_mullo_epi16(words, twice)
+    }
+
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn add(acc: __m512, sums: [__m512i; 2], [d0, d1]: [__m512; 2], scale: f32, _: f32) -> __m512 {
-        let [low, high] = sums.map(|sum| _mm512_cvtepi32_ps(sum));
-        let both = _mm512_fmadd_ps(high, d1, _mm512_mul_ps(low, d0));
-        _mm512_fmadd_ps(both, _mm512_set1_ps(scale), acc)
+    unsafe fn sums([low, high]: [__m512i; 2], (_, sc): (__m512, [__m512i; 2])) -> [__m512i; 2] {
+        [_mm512_mullo_epi32(low, sc[0]), _mm512_mullo_epi32(high, sc[1])]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(
+        acc: __m512,
+        [low, high]: [__m512i; 2],
+        (d, _): (__m512, [__m512i; 2]),
+        scale: f32,
+        _: f32,
+    ) -> __m512 {
+        let both = _mm512_add_ps(_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(high));
+        _mm512_fmadd_ps(both, _mm512_mul_ps(d, _mm512_set1_ps(scale)), acc)
     }
 }
 
@@ -357,6 +390,7 @@ unsafe fn tile<B: Packed, const G: usize, const T: usize>(p: &Panel, g: usize, x
                         } else {
                             ([dot(_mm512_set1_epi32(*fix), &quads, x); 2], 0.0)
                         };
+                        let sums = <B::Scales>::sums(sums, factors);
                         acc[i][t] = <B::Scales>::add(acc[i][t], sums, factors, scale, shift);
                     }
                 }

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use super::matmul_quant::{Packed, Quads, Scale, Unpack};
 use super::tail_mask;
@@ -41,18 +42,25 @@ impl<B: Packed> Kernel for Blocks<B> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c")]
     unsafe fn unpack(block: *const u8, j: usize, to: &mut [Words; LANES]) -> Self::Factors {
         let bias = _mm512_set1_epi16(<B::Scales>::BIAS as i16);
-        // SAFETY: the slab is in the block.
-        let quads: Quads = unsafe { <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB)) };
-        for (to, quad) in to.as_chunks_mut::<2>().0.iter_mut().zip(quads) {
+        // SAFETY: the block has these columns, the slab is in the block.
+        let (factors, quads): (_, Quads) = unsafe {
+            (
+                <B::Scales>::factors(block, j),
+                <B::Values>::quads(block.add(<B::Scales>::HEADER + j * <B::Values>::SLAB)),
+            )
+        };
+        for (v, (to, quad)) in to.as_chunks_mut::<2>().0.iter_mut().zip(quads).enumerate() {
             let even = _mm512_and_si512(quad, _mm512_set1_epi16(0xff));
             let odd = _mm512_srli_epi16::<8>(quad);
             for (to, columns) in to.iter_mut().zip([even, odd]) {
-                // SAFETY: 32 words.
-                unsafe { _mm512_store_si512(to.at_mut(), _mm512_sub_epi16(columns, bias)) };
+                // SAFETY: 32 words; half of the quads are of either half of the columns.
+                unsafe {
+                    let words = <B::Scales>::words(_mm512_sub_epi16(columns, bias), factors, v / 4);
+                    _mm512_store_si512(to.at_mut(), words);
+                }
             }
         }
-        // SAFETY: the block has these columns.
-        unsafe { <B::Scales>::factors(block, j) }
+        factors
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
@@ -95,12 +103,12 @@ fn in_order(words: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
 unsafe fn block<B: Packed>(tile: &Tile<'_, <B::Scales as Scale>::Factors>, b: usize, acc: &mut [[__m512; TILE]; PAIR]) {
-    let dot = |lanes: core::ops::Range<usize>| {
+    let dot = |lanes: Range<usize>| {
         let mut sums = [[_mm512_setzero_si512(); TILE]; PAIR];
         for lane in lanes {
             // SAFETY: the block is there.
             let w: [__m512i; PAIR] =
-                core::array::from_fn(|i| unsafe { _mm512_load_si512(tile.weights(i, b, lane).at()) });
+                core::array::from_fn(|i| unsafe { _mm512_load_si512(tile.weights(i, b).add(lane).cast()) });
             for t in 0..TILE {
                 // SAFETY: as above; a pair of words of a token.
                 let x = unsafe { _mm512_set1_epi32(tile.words(b, t).at::<i32>().add(lane).read()) };
@@ -111,20 +119,49 @@ unsafe fn block<B: Packed>(tile: &Tile<'_, <B::Scales as Scale>::Factors>, b: us
         }
         sums
     };
-    let both = if <B::Scales>::HALVED {
-        [dot(0..LANES / 2), dot(LANES / 2..LANES)]
+    let (mut low, high);
+    if <B::Scales>::HALVED {
+        low = dot(as_it_is(0..LANES / 2));
+        // It stays where it is until it is added.
+        in_memory(&mut low);
+        high = dot(as_it_is(LANES / 2..LANES));
     } else {
-        [dot(0..LANES); 2]
-    };
+        low = dot(0..LANES);
+        high = low;
+    }
     for i in 0..PAIR {
         for t in 0..TILE {
-            let [scale, shift] = tile.scale(b, t);
-            let shift = if let Fix::Scaled = <B::Scales>::FIX { shift } else { 0.0 };
+            let shift = if let Fix::Scaled = <B::Scales>::FIX {
+                tile.shift(b, t)
+            } else {
+                0.0
+            };
             // SAFETY: the block is there.
             unsafe {
                 let factors = tile.factors(i, b);
-                acc[i][t] = <B::Scales>::add(acc[i][t], [both[0][i][t], both[1][i][t]], factors, scale, shift);
+                acc[i][t] = <B::Scales>::add(acc[i][t], [low[i][t], high[i][t]], factors, tile.scale(b, t), shift);
             }
         }
     }
+}
+
+/// A range whose end the compiler does not know, so that it leaves a loop as it is: unrolled, it would take one sum after
+/// the other, and the products of each apart from their sum.
+#[inline(always)]
+fn as_it_is(lanes: Range<usize>) -> Range<usize> {
+    let mut end = lanes.end;
+    // SAFETY: does nothing, so that the end is what it was.
+    unsafe {
+        core::arch::asm!("/* {} */", inout(reg) end, options(pure, nomem, nostack, preserves_flags));
+        core::hint::assert_unchecked(end > lanes.start);
+    }
+    lanes.start..end
+}
+
+/// Leaves sums in memory: with those of the next products they do not fit the registers, and the compiler would rather
+/// spill these.
+#[inline(always)]
+fn in_memory(sums: &mut [[__m512i; TILE]; PAIR]) {
+    // SAFETY: does nothing.
+    unsafe { core::arch::asm!("/* {} */", in(reg) sums, options(nostack, preserves_flags)) };
 }

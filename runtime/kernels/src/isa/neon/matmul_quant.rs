@@ -190,7 +190,7 @@ impl<const BIAS: i32> Scale for Centred<BIAS> {
             let ints = dot::<D, V, N>(block.add(Self::HEADER + j * V::SLAB), r, 0..2, x);
             let d = four_halves(block, r);
             for t in 0..N {
-                let int = fixed::<V>(ints[t], x.fixes.wrapping_add(t));
+                let int = vcvtq_f32_s32(fixed::<V>(ints[t], x.fixes.wrapping_add(t)));
                 acc[t][r] = vfmaq_f32(acc[t][r], int, vmulq_n_f32(d, *x.scales.add(t)));
             }
         }
@@ -252,26 +252,20 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
         // SAFETY: 16 `d`, sixteen times 16 bytes, then slabs.
         unsafe {
             let d = four_halves(block, r);
-            let mut both = [vdupq_n_f32(0.0); N];
-            for part in 0..2 {
+            let parts: [[float32x4_t; N]; 2] = core::array::from_fn(|part| {
                 let slab = block.add(Self::HEADER + j * V::SLAB);
                 let ints = dot::<D, V, N>(slab, r, part..part + 1, x);
                 let sc = widened(block.add((2 + 2 * j + part) * GROUP + 4 * r));
                 // Signed bytes.
                 let sc = vshrq_n_s32::<24>(vreinterpretq_s32_u32(vshlq_n_u32::<24>(sc)));
-                let scale = vmulq_f32(d, vcvtq_f32_s32(sc));
-                for t in 0..N {
-                    let int = fixed::<V>(ints[t], x.fixes.wrapping_add(part * x.fix_stride + t));
-                    // Not an `fma` with zero, which would turn -0 to 0.
-                    both[t] = if part == 0 {
-                        vmulq_f32(int, scale)
-                    } else {
-                        vfmaq_f32(both[t], int, scale)
-                    };
-                }
-            }
+                core::array::from_fn(|t| {
+                    let fix = x.fixes.wrapping_add(part * x.fix_stride + t);
+                    vcvtq_f32_s32(vmulq_s32(fixed::<V>(ints[t], fix), sc))
+                })
+            });
             for t in 0..N {
-                acc[t][r] = vfmaq_n_f32(acc[t][r], both[t], *x.scales.add(t));
+                let both = vaddq_f32(parts[0][t], parts[1][t]);
+                acc[t][r] = vfmaq_f32(acc[t][r], both, vmulq_n_f32(d, *x.scales.add(t)));
             }
         }
     }
@@ -280,12 +274,12 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
 /// An integer with its fix, if it needs one.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn fixed<V: Unpack>(int: int32x4_t, fix: *const i32) -> float32x4_t {
+unsafe fn fixed<V: Unpack>(int: int32x4_t, fix: *const i32) -> int32x4_t {
     if V::SIGNED {
-        return vcvtq_f32_s32(int);
+        return int;
     }
     // SAFETY: passed on.
-    unsafe { vcvtq_f32_s32(vaddq_s32(int, vdupq_n_s32(*fix))) }
+    unsafe { vaddq_s32(int, vdupq_n_s32(*fix)) }
 }
 
 /// Rows `4 r..4 r + 4` of 16 f16.

@@ -143,13 +143,15 @@ impl<const BIAS: i32> Scale for SubCentred<BIAS> {
         q: &[u8; 32],
         &(ref x, scale, _): &Beside,
     ) -> f32 {
+        // The largest that fits: 16 products of 32 and [`Q8::MOST`], times 128.
+        const { assert!(16 * 128 * BIAS as i64 * Q8::MOST as i64 <= i32::MAX as i64) };
         let part = |h: usize| {
             let x = &x[16 * h..16 * h + 16];
             let sum: i32 = x.iter().sum();
             let int = dot(&q[16 * h..], x) - BIAS * sum;
-            int as f32 * (half(0) * f32::from(byte(2 * j + h) as i8))
+            (int * i32::from(byte(2 * j + h) as i8)) as f32
         };
-        acc + (part(0) + part(1)) * scale
+        acc + (part(0) + part(1)) * (half(0) * scale)
     }
 }
 
