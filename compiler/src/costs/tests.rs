@@ -199,7 +199,7 @@ fn the_default_takes_words_where_programs_are_faster_with_them() {
         (DType::Q5_1, 4, 85),
         (DType::Q4K, 6, 77),
         (DType::Q5K, 4, 61),
-        (DType::Q6K, 7, never),
+        (DType::Q6K, 7, 69),
         (DType::BF16, never, never),
     ] {
         let from = [choices.avx2, choices.avx512].map(|many| many[dtype as usize]);
