@@ -192,14 +192,14 @@ fn the_default_takes_words_where_programs_are_faster_with_them() {
     let choices = Costs::standard().choices(&[]);
     let never = usize::MAX;
     for (dtype, avx2, avx512) in [
-        (DType::Q8_0, 3, 53),
-        (DType::Q4_0, 4, 53),
-        (DType::Q4_1, 4, 77),
+        (DType::Q8_0, 7, 53),
+        (DType::Q4_0, 6, 53),
+        (DType::Q4_1, 11, 77),
         (DType::Q5_0, 3, 45),
-        (DType::Q5_1, 4, 85),
-        (DType::Q4K, 6, 77),
-        (DType::Q5K, 4, 61),
-        (DType::Q6K, 7, 69),
+        (DType::Q5_1, 7, 85),
+        (DType::Q4K, 10, 77),
+        (DType::Q5K, 7, 61),
+        (DType::Q6K, 23, 37),
         (DType::BF16, never, never),
     ] {
         let from = [choices.avx2, choices.avx512].map(|many| many[dtype as usize]);

@@ -6,6 +6,7 @@
 //! the loops, and what they keep in which cache; the arithmetic is the tier's.
 
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::Matmul;
 use crate::dtype::{DType, GROUP, Q8};
@@ -251,4 +252,25 @@ impl<F: Copy> Weights<F> {
             self.factors[b].write(factors);
         }
     }
+}
+
+/// A range whose end the compiler does not know, so that it leaves a loop as it is: unrolled, it would take one sum after
+/// the other, and the products of each apart from their sum.
+#[inline(always)]
+pub fn as_it_is(lanes: Range<usize>) -> Range<usize> {
+    let mut end = lanes.end;
+    // SAFETY: does nothing, so that the end is what it was.
+    unsafe {
+        core::arch::asm!("/* {} */", inout(reg) end, options(pure, nomem, nostack, preserves_flags));
+        core::hint::assert_unchecked(end > lanes.start);
+    }
+    lanes.start..end
+}
+
+/// Leaves sums in memory: with those of the next products they do not fit the registers, and the compiler would rather
+/// spill these.
+#[inline(always)]
+pub fn in_memory<T>(sums: &mut T) {
+    // SAFETY: does nothing.
+    unsafe { core::arch::asm!("/* {} */", in(reg) core::ptr::from_mut(sums), options(nostack, preserves_flags)) };
 }

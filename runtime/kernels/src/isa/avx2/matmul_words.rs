@@ -138,11 +138,16 @@ unsafe fn quarter<B: Packed, const FULL: bool>(
             }
             sums
         };
-        let both = if <B::Scales>::HALVED {
-            [dot(0..LANES / 2), dot(LANES / 2..LANES)]
+        let (mut low, high);
+        if <B::Scales>::HALVED {
+            low = dot(words::as_it_is(0..LANES / 2));
+            // It stays where it is until it is added.
+            words::in_memory(&mut low);
+            high = dot(words::as_it_is(LANES / 2..LANES));
         } else {
-            [dot(0..LANES); 2]
-        };
+            low = dot(0..LANES);
+            high = low;
+        }
         for h in 0..2 {
             for t in 0..SOME {
                 let scale = tile.scale(b, t0 + t);
@@ -154,7 +159,7 @@ unsafe fn quarter<B: Packed, const FULL: bool>(
                 // SAFETY: the block is there.
                 unsafe {
                     let factors = tile.factors(i, b)[h];
-                    acc[t][h] = <B::Scales>::add(acc[t][h], [both[0][t][h], both[1][t][h]], factors, scale, shift);
+                    acc[t][h] = <B::Scales>::add(acc[t][h], [low[t][h], high[t][h]], factors, scale, shift);
                 }
             }
         }

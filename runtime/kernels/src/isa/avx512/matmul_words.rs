@@ -121,10 +121,10 @@ unsafe fn block<B: Packed>(tile: &Tile<'_, <B::Scales as Scale>::Factors>, b: us
     };
     let (mut low, high);
     if <B::Scales>::HALVED {
-        low = dot(as_it_is(0..LANES / 2));
+        low = dot(words::as_it_is(0..LANES / 2));
         // It stays where it is until it is added.
-        in_memory(&mut low);
-        high = dot(as_it_is(LANES / 2..LANES));
+        words::in_memory(&mut low);
+        high = dot(words::as_it_is(LANES / 2..LANES));
     } else {
         low = dot(0..LANES);
         high = low;
@@ -143,25 +143,4 @@ unsafe fn block<B: Packed>(tile: &Tile<'_, <B::Scales as Scale>::Factors>, b: us
             }
         }
     }
-}
-
-/// A range whose end the compiler does not know, so that it leaves a loop as it is: unrolled, it would take one sum after
-/// the other, and the products of each apart from their sum.
-#[inline(always)]
-fn as_it_is(lanes: Range<usize>) -> Range<usize> {
-    let mut end = lanes.end;
-    // SAFETY: does nothing, so that the end is what it was.
-    unsafe {
-        core::arch::asm!("/* {} */", inout(reg) end, options(pure, nomem, nostack, preserves_flags));
-        core::hint::assert_unchecked(end > lanes.start);
-    }
-    lanes.start..end
-}
-
-/// Leaves sums in memory: with those of the next products they do not fit the registers, and the compiler would rather
-/// spill these.
-#[inline(always)]
-fn in_memory(sums: &mut [[__m512i; TILE]; PAIR]) {
-    // SAFETY: does nothing.
-    unsafe { core::arch::asm!("/* {} */", in(reg) sums, options(nostack, preserves_flags)) };
 }
